@@ -1,0 +1,198 @@
+"""The nouns: frozen, self-checking. One word for one thing, as in docs/architecture.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+Int = npt.NDArray[np.int64]
+
+Gate = Literal["off", "hard", "top3", "soft"]
+"""How the query's predicted class limits the search; see search.py."""
+GATES: tuple[Gate, ...] = get_args(Gate)
+
+Hide = Literal["patient", "study", "series", "none"]
+HIDES: tuple[Hide, ...] = get_args(Hide)
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where images come from: one file, with what a manifest or folder says about it.
+
+    path: the file, absolute. shown: how reports name it (relative to the source).
+    labels: label columns, `class` among them when known; patient, modality, source, split: as the manifest says.
+    """
+
+    path: Path
+    shown: str
+    labels: Mapping[str, str] = EMPTY
+    patient: str | None = None
+    modality: str | None = None
+    source: str | None = None
+    split: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        return self.labels.get("class")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window candidate of a DICOM header, in modality values (CT: HU).
+
+    Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3 (function).
+    """
+
+    center: float
+    width: float
+    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] = "LINEAR"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How pixels were obtained. format: DICOM, PNG, JPEG, TIFF; decoder: library that decoded; notes: what was mended."""
+
+    format: str
+    transfer_syntax: str | None = None
+    decoder: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "transfer_syntax": self.transfer_syntax,
+            "decoder": self.decoder,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One decoded 2-D picture (one DICOM frame, one file, one TIFF page), not windowed.
+
+    pixels: grey float32 (rows, columns) in modality-LUT values (CT: HU), or colour uint8 (rows, columns, 3) RGB.
+    value_range: the (black, white) values the encoding could hold, e.g. (0, 255); the fallback window.
+    padding: bool (rows, columns), True where the pixel is padding and means nothing; None when there is none.
+    windows: VOI candidates of the header, first is preferred; voi_lut: an explicit VOI LUT as (first value, table in [0, 1]), wins over them.
+    monochrome1: low values are white; inverted by preprocess, last.
+    id, patient, study, series: keyed pseudonyms (privacy.py); patient, study, series None where the file tells nothing.
+    attributes: white-listed attributes by lower-case DICOM keyword in snake case.
+    """
+
+    pixels: npt.NDArray[Any]
+    value_range: tuple[float, float]
+    id: str
+    provenance: Provenance
+    frame_index: int = 0
+    modality: str | None = None
+    padding: Bool | None = None
+    windows: tuple[Window, ...] = ()
+    voi_lut: tuple[float, Float32] | None = None
+    monochrome1: bool = False
+    patient: str | None = None
+    study: str | None = None
+    series: str | None = None
+    attributes: Mapping[str, str] = EMPTY
+
+    def __post_init__(self) -> None:
+        grey = self.pixels.ndim == 2 and self.pixels.dtype == np.float32
+        colour = self.pixels.ndim == 3 and self.pixels.shape[2] == 3 and self.pixels.dtype == np.uint8
+        if not (grey or colour):
+            raise ValueError(
+                f"pixels are float32 (rows, columns) or uint8 (rows, columns, 3), not "
+                f"{self.pixels.dtype} {self.pixels.shape}"
+            )
+        if min(self.pixels.shape[:2]) < 1:
+            raise ValueError("an image has at least one pixel")
+        if self.padding is not None and self.padding.shape != self.pixels.shape[:2]:
+            raise ValueError("the padding mask has the shape of the image")
+
+    @property
+    def is_colour(self) -> bool:
+        return self.pixels.ndim == 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a gallery knows of one image.
+
+    id, patient, study, series: pseudonyms. path: the file as its source showed it, empty when not kept.
+    labels: label columns (`class` is the label); predicted and posterior (probability): the encoder's opinion.
+    """
+
+    id: str
+    patient: str | None = None
+    study: str | None = None
+    series: str | None = None
+    frame_index: int = 0
+    modality: str | None = None
+    source: str | None = None
+    labels: Mapping[str, str] = EMPTY
+    predicted: str | None = None
+    probability: float | None = None
+    attributes: Mapping[str, str] = EMPTY
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str | None:
+        return self.labels.get("class")
+
+    @property
+    def group(self) -> str:
+        """The class of a record: its label when it has one, else its predicted class, else ''. The gate uses this."""
+        return self.label or self.predicted or ""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One returned image. distance: Euclidean, smaller is more alike. score: None while the encoder is not calibrated."""
+
+    rank: int
+    id: str
+    distance: float
+    record: Record
+    score: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError("ranks start at 1")
+        if not self.distance >= 0:
+            raise ValueError("a distance is a number of at least 0")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The hits of one query, best first, ties by id.
+
+    predicted: (class, probability) of the query, likeliest first; empty when the encoder has no classes.
+    n_candidates: how many records the gate and filters left to compare with.
+    """
+
+    hits: tuple[Hit, ...]
+    layer: str
+    gate: Gate
+    predicted: tuple[tuple[str, float], ...] = ()
+    query_id: str | None = None
+    n_candidates: int = 0
+
+    def __post_init__(self) -> None:
+        for before, after in zip(self.hits, self.hits[1:], strict=False):
+            if after.rank != before.rank + 1:
+                raise ValueError("hits are ranked 1, 2, 3, ... without a gap")
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
