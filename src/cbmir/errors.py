@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Outcome = Literal[
-    "decoded", "partial", "not_an_image", "unsupported", "corrupt", "refused", "crashed", "timed_out"
-]
+Outcome = Literal["decoded", "partial", "not_an_image", "unsupported", "corrupt", "refused", "crashed", "timed_out"]
 """What became of a file. Only `decoded` and `partial` give images."""
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)

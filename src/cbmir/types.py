@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -23,8 +22,6 @@ GATES: tuple[Gate, ...] = get_args(Gate)
 Hide = Literal["patient", "study", "series", "none"]
 HIDES: tuple[Hide, ...] = get_args(Hide)
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
-
 
 @dataclass(frozen=True)
 class ImageRef:
@@ -36,7 +33,7 @@ class ImageRef:
 
     path: Path
     shown: str
-    labels: Mapping[str, str] = EMPTY
+    labels: Mapping[str, str] = field(default_factory=dict)
     patient: str | None = None
     modality: str | None = None
     source: str | None = None
@@ -61,7 +58,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How pixels were obtained. format: DICOM, PNG, JPEG, TIFF; decoder: library that decoded; notes: what was mended."""
+    """How pixels were obtained. format: DICOM, PNG, JPEG, TIFF; decoder: its library; notes: what was mended."""
 
     format: str
     transfer_syntax: str | None = None
@@ -84,7 +81,8 @@ class DecodedImage:
     pixels: grey float32 (rows, columns) in modality-LUT values (CT: HU), or colour uint8 (rows, columns, 3) RGB.
     value_range: the (black, white) values the encoding could hold, e.g. (0, 255); the fallback window.
     padding: bool (rows, columns), True where the pixel is padding and means nothing; None when there is none.
-    windows: VOI candidates of the header, first is preferred; voi_lut: an explicit VOI LUT as (first value, table in [0, 1]), wins over them.
+    windows: VOI candidates of the header, first is preferred; voi_lut: an explicit VOI LUT as (first value, table in
+    [0, 1]), wins over them.
     monochrome1: low values are white; inverted by preprocess, last.
     id, patient, study, series: keyed pseudonyms (privacy.py); patient, study, series None where the file tells nothing.
     attributes: white-listed attributes by lower-case DICOM keyword in snake case.
@@ -103,7 +101,7 @@ class DecodedImage:
     patient: str | None = None
     study: str | None = None
     series: str | None = None
-    attributes: Mapping[str, str] = EMPTY
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         grey = self.pixels.ndim == 2 and self.pixels.dtype == np.float32
@@ -138,10 +136,10 @@ class Record:
     frame_index: int = 0
     modality: str | None = None
     source: str | None = None
-    labels: Mapping[str, str] = EMPTY
+    labels: Mapping[str, str] = field(default_factory=dict)
     predicted: str | None = None
     probability: float | None = None
-    attributes: Mapping[str, str] = EMPTY
+    attributes: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -156,7 +154,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Hit:
-    """One returned image. distance: Euclidean, smaller is more alike. score: None while the encoder is not calibrated."""
+    """One returned image. distance: Euclidean, smaller is more alike. score: None without a calibration."""
 
     rank: int
     id: str

@@ -1,0 +1,53 @@
+"""Where images come from. Each source gives ImageRefs; none decodes pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import BadManifest, UsageError
+from ..types import ImageRef
+from .folder import classes, folder, has_classes
+from .manifest import manifest
+
+__all__ = ["classes", "folder", "labelled", "manifest", "open_source"]
+
+MANIFEST_NAME = "manifest.csv"
+
+
+def open_source(path: Path) -> Iterator[ImageRef]:
+    """The images of a manifest (CSV), of a folder (its manifest.csv, else every file below it) or of one file.
+
+    Raises UsageError when there is nothing at path, BadManifest for a manifest that cannot be used.
+    """
+    found = _manifest_of(path)
+    if found is not None:
+        return iter(manifest(found))
+    if path.is_dir():
+        return folder(path)
+    return iter([ImageRef(path=path.absolute(), shown=path.name)])
+
+
+def labelled(path: Path) -> list[ImageRef]:
+    """Images with classes: a manifest with a class column, a folder with such a manifest.csv, or a folder per class.
+
+    Raises UsageError when there is nothing at path, BadManifest when no image has a class.
+    """
+    found = _manifest_of(path)
+    if found is None and path.is_dir() and has_classes(path):
+        return classes(path)
+    if found is None:
+        raise BadManifest(f"{path} has no classes: give a manifest with a class column, or one folder per class.")
+    refs = manifest(found)
+    if not any(ref.label for ref in refs):
+        raise BadManifest(f"{found} has no class column, or no class in it: add a column named class.")
+    return refs
+
+
+def _manifest_of(path: Path) -> Path | None:
+    if not path.exists():
+        raise UsageError(f"There is no {path}.")
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return path
+    inside = path / MANIFEST_NAME
+    return inside if path.is_dir() and inside.is_file() else None

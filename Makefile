@@ -1,0 +1,55 @@
+# Two commands to know: `make demo` and `make test`. Both need Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+OUT    ?= out/demo
+DATA   ?=
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check format bench clean
+
+help:
+	@echo "make demo              index, search and evaluate the DICOM files that come with pydicom"
+	@echo "make demo DATA=folder  the same with your folder or manifest.csv"
+	@echo "make test              the tests that take seconds (make test-all: the long ones too)"
+	@echo "make check             style and types"
+	@echo "make bench             speed, memory and growth as one table (DATA=folder measures yours)"
+
+install: $(STAMP)
+
+# torch comes first and alone, from its pin, so that no other package can choose it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "cbmir needs Python 3.11 or later; say which with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "setting up $(VENV) (once; minutes on a slow line)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt torch
+	@$(PIP) install -c constraints.txt -e '.[torch,openvino,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/cbmir demo $(if $(DATA),'$(DATA)') --out '$(OUT)'
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -m 'not long'
+
+test-all: $(STAMP)
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run make format" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+
+format: $(STAMP)
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/run.py $(if $(DATA),--data '$(DATA)')
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,226 @@
+"""Encoder: preprocessing, network, class names, layer names and calibration, saved together in one directory.
+
+    ENCODER/encoder.json          architecture, preprocessing, classes, layers, calibration, training record
+    ENCODER/weights.safetensors   the weights, never a pickle
+
+Its fingerprint is a hash of all that changes what it answers, and of the precision it runs in; a gallery belongs to
+one fingerprint. `pixels` is the smallest encoder, a thumbnail: it needs no network and proves the contract.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .errors import BadEncoder, UsageError
+from .preprocess import Preprocessing
+from .runtime import NetworkFiles, Runtime, choose_precision, choose_runtime, open_runtime
+from .types import Float32, UInt8
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """features: float32 (n, dim) by layer name; posterior: float32 (n, K), sums to 1, or None without classes."""
+
+    features: dict[str, Float32]
+    posterior: Float32 | None
+
+
+class Encoder(Protocol):
+    """What every encoder offers. layers: name to dim, the first is the default; calibration: fitted on validation.
+
+    calibration may hold `soft_gate_tau`: layer to tau (see search.py). training: the record of how it was made.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def layers(self) -> Mapping[str, int]: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def calibration(self) -> Mapping[str, Any]: ...
+    def encode(self, batch: UInt8) -> Encoded:
+        """batch: uint8 (n, C, H, W) as `preprocess` makes it."""
+        ...
+
+
+class PixelsEncoder:
+    """A 24 x 24 grey thumbnail, its mean taken away: one layer, no classes. The floor every network has to beat."""
+
+    name = "pixels"
+    precision = "f32"
+    layers: Mapping[str, int] = {"pixels": 24 * 24}  # a constant
+    classes: tuple[str, ...] = ()
+    calibration: Mapping[str, Any] = {}  # a constant
+    preprocessing = Preprocessing(size=24, crop=24)
+
+    @property
+    def fingerprint(self) -> str:
+        return _digest({"kind": "pixels", "version": 1, "preprocessing": self.preprocessing.as_dict()})
+
+    def encode(self, batch: UInt8) -> Encoded:
+        thumbnails = batch.reshape(len(batch), -1).astype(np.float32) / 255
+        return Encoded({"pixels": thumbnails - thumbnails.mean(axis=1, keepdims=True)}, None)
+
+
+@dataclass
+class NetworkEncoder:
+    """An encoder read from a directory. The network is opened at the first `encode`."""
+
+    directory: Path
+    architecture: Mapping[str, Any]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    layers: Mapping[str, int]
+    calibration: Mapping[str, Any]
+    training: Mapping[str, Any]
+    weights_sha256: str
+    runtime: str = "auto"
+    precision: str = "auto"
+    _opened: Runtime | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.precision = choose_precision(self.precision)
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @property
+    def fingerprint(self) -> str:
+        return _digest(_content(self) | {"precision": self.precision})
+
+    def encode(self, batch: UInt8) -> Encoded:
+        if self._opened is None:
+            files = NetworkFiles(
+                self.architecture,
+                self.directory / "weights.safetensors",
+                _digest({"architecture": dict(self.architecture), "weights": self.weights_sha256}),
+            )
+            self._opened = open_runtime(files, choose_runtime(self.runtime), choose_precision(self.precision))
+        *layers, log_probabilities = self._opened(batch)
+        return Encoded(dict(zip(self.layers, layers, strict=True)), np.exp(log_probabilities))
+
+    def check_weights(self) -> None:
+        """Compare the weights with the hash in encoder.json. Raises BadEncoder."""
+        if file_sha256(self.directory / "weights.safetensors") != self.weights_sha256:
+            raise BadEncoder(
+                f"the weights of encoder '{self.name}' are damaged: their hash is not the one saved with them"
+            )
+
+
+def load_encoder(name_or_directory: str | Path, *, runtime: str = "auto", precision: str = "auto") -> Encoder:
+    """`pixels`, or a directory made by `cbmir train`. Raises UsageError when missing, BadEncoder when damaged."""
+    if str(name_or_directory) == "pixels":
+        return PixelsEncoder()
+    directory = Path(name_or_directory)
+    try:
+        saved = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no encoder at {directory}: give a directory made by `cbmir train`, or pixels"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BadEncoder(f"{directory / 'encoder.json'} cannot be read: restore it or train again") from error
+    if saved.get("format") != FORMAT:
+        raise BadEncoder(
+            f"{directory} was written by another version of cbmir (format {saved.get('format')}, not {FORMAT})"
+        )
+    if not (directory / "weights.safetensors").is_file():
+        raise BadEncoder(f"{directory} has no weights.safetensors: restore it or train again")
+    try:
+        return NetworkEncoder(
+            directory=directory.resolve(),
+            architecture=saved["architecture"],
+            preprocessing=Preprocessing.from_dict(saved["preprocessing"]),
+            classes=tuple(saved["classes"]),
+            layers=saved["layers"],
+            calibration=saved["calibration"],
+            training=saved["training"],
+            weights_sha256=saved["weights_sha256"],
+            runtime=runtime,
+            precision=precision,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadEncoder(
+            f"{directory / 'encoder.json'} lacks a part or has a wrong one: restore it or train again"
+        ) from error
+
+
+def save_encoder(
+    directory: Path,
+    tensors: Mapping[str, Any],
+    *,
+    architecture: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+    layers: Mapping[str, int],
+    calibration: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> None:
+    """Write an encoder. tensors: a state dict. encoder.json comes last: the encoder is whole or not there."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    new = directory / "weights.new"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new)
+    os.replace(new, directory / "weights.safetensors")
+    saved = {
+        "format": FORMAT,
+        "architecture": dict(architecture),
+        "preprocessing": preprocessing.as_dict(),
+        "classes": list(classes),
+        "layers": dict(layers),
+        "calibration": dict(calibration),
+        "weights_sha256": file_sha256(directory / "weights.safetensors"),
+        "training": dict(training),
+    }
+    write_json(directory / "encoder.json", saved)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one move: a reader finds the old file or the new one."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def file_sha256(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _content(encoder: NetworkEncoder) -> dict[str, Any]:
+    """All that changes what an encoder answers."""
+    return {
+        "format": FORMAT,
+        "architecture": dict(encoder.architecture),
+        "preprocessing": encoder.preprocessing.as_dict(),
+        "classes": list(encoder.classes),
+        "layers": dict(encoder.layers),
+        "calibration": dict(encoder.calibration),
+        "weights": encoder.weights_sha256,
+    }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

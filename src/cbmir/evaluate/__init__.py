@@ -1,0 +1,144 @@
+"""Measures an encoder on a split: gallery = train, queries = test, all through search.py (what is shipped).
+
+evaluate_split(refs, encoder, pseudonyms) -> Evaluation     files in, metrics.json and the report's pictures out
+evaluate_features(gallery, queries) -> dict                 the numbers alone, from arrays
+cross_validation([metrics, ...]) -> dict                    mean and standard deviation over folds
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..encoder import Encoder
+from ..errors import BadManifest, UsageError
+from ..privacy import Pseudonyms
+from ..types import GATES, Gate, ImageRef, UInt8
+from .collect import Progress, collect
+from .efficiency import efficiency
+from .examples import Example, Samples, choose_examples, choose_samples, records_shown, thumbnails
+from .rankings import EvaluationSide, judge, rank_and_measure
+from .summary import THOUSAND_DRAWS, Bootstrap, cross_validation, evaluate_features, summarise
+
+__all__ = [
+    "Bootstrap",
+    "Evaluation",
+    "EvaluationSide",
+    "Example",
+    "Samples",
+    "cross_validation",
+    "efficiency",
+    "evaluate_features",
+    "evaluate_split",
+    "gates_of",
+]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """metrics: the document metrics.json. examples, samples, pictures (uint8 grey, by record id): for the report."""
+
+    metrics: dict[str, Any]
+    examples: tuple[Example, ...]
+    samples: Samples
+    pictures: Mapping[str, UInt8]
+
+
+def evaluate_split(
+    refs: Sequence[ImageRef],
+    encoder: Encoder,
+    pseudonyms: Pseudonyms,
+    *,
+    relevant: str = "class",
+    layers: Sequence[str] | None = None,
+    gates: Sequence[Gate] | None = None,
+    apart: tuple[str, str] | None = None,
+    bootstrap: Bootstrap = THOUSAND_DRAWS,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate on a manifest's split: gallery = train, queries = test.
+
+    relevant: the label column that judges. layers, gates: all the encoder has, unless named. apart: (column, value).
+    Files that give no image are counted and listed under `failed`. Raises BadManifest when a side is missing,
+    UsageError for an unknown layer or gate, or a column without values, CbmirError when a side gives no image.
+    """
+    layers = _layers(encoder, layers)
+    gates = tuple(gates) if gates else gates_of(encoder)
+    _check_early(refs, encoder, gates, relevant, apart)
+    collected = collect(refs, encoder, pseudonyms, layers, workers, on_progress)
+    gallery, queries = collected.side("train"), collected.side("test")
+    judgement = judge(gallery, queries, relevant)
+    taus = encoder.calibration.get("soft_gate_tau") or {}
+    rankings = rank_and_measure(
+        gallery, queries, judgement, layers=layers, gates=gates, classes=encoder.classes, taus=taus
+    )
+    numbers = summarise(
+        gallery,
+        queries,
+        judgement,
+        rankings,
+        classes=encoder.classes,
+        relevant=relevant,
+        apart=apart,
+        bootstrap=bootstrap,
+    )
+    speed = efficiency(gallery, queries, layers=layers, gates=gates, classes=encoder.classes, taus=taus)
+    examples = choose_examples(gallery, queries, rankings)
+    samples = choose_samples(gallery.records)
+    pictures = thumbnails(records_shown(examples, samples), collected.ref_of, pseudonyms, workers=workers)
+    metrics = numbers | {"efficiency": speed} | _about(encoder) | collected.about()
+    return Evaluation(metrics, examples, samples, pictures)
+
+
+def gates_of(encoder: Encoder) -> tuple[Gate, ...]:
+    """The gates an encoder can serve: `off` alone without classes, `soft` only with a fitted tau."""
+    if not encoder.classes:
+        return ("off",)
+    taus = encoder.calibration.get("soft_gate_tau") or {}
+    return tuple(gate for gate in GATES if gate != "soft" or all(layer in taus for layer in encoder.layers))
+
+
+def _layers(encoder: Encoder, layers: Sequence[str] | None) -> tuple[str, ...]:
+    for layer in layers or ():
+        if layer not in encoder.layers:
+            raise UsageError(f"the encoder has no layer {layer}; its layers are {', '.join(encoder.layers)}")
+    return tuple(layers or encoder.layers)
+
+
+def _check_early(
+    refs: Sequence[ImageRef],
+    encoder: Encoder,
+    gates: Sequence[Gate],
+    relevant: str,
+    apart: tuple[str, str] | None,
+) -> None:
+    """What would fail after minutes of extraction fails now."""
+    splits = Counter(ref.split for ref in refs)
+    if not (splits["train"] and splits["test"]):
+        raise BadManifest(
+            "evaluation needs images of split train (gallery) and test (queries): "
+            "make the column split with `cbmir dataset split`"
+        )
+    queries = [ref for ref in refs if ref.split == "test"]
+    if not any(relevant in ref.labels for ref in queries):
+        raise UsageError(f"no query has a value in the column {relevant}: name another, or label the queries")
+    if apart and apart[0] not in ("source", "modality") and not any(apart[0] in ref.labels for ref in queries):
+        raise UsageError(f"no query has a value in the column {apart[0]}: nothing can be told apart")
+    for gate in gates:
+        if gate not in GATES:
+            raise UsageError(f"there is no gate {gate}; the gates are {', '.join(GATES)}")
+        if gate not in gates_of(encoder):
+            raise UsageError(f"the encoder '{encoder.name}' cannot serve the gate {gate}; use gate off")
+
+
+def _about(encoder: Encoder) -> dict[str, Any]:
+    training = getattr(encoder, "training", None)
+    return {
+        "encoder": encoder.fingerprint,
+        "encoder_name": encoder.name,
+        "precision": encoder.precision,
+        "training": dict(training) if training else None,
+    }

@@ -1,0 +1,166 @@
+"""Which queries and samples the report shows, and their pictures. Chosen by rule, never by hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..images.worker import decode_all
+from ..preprocess import Preprocessing
+from ..privacy import Pseudonyms
+from ..types import Gate, Hit, ImageRef, Ranking, Record, UInt8
+from .rankings import EvaluationSide, Measured, Rankings
+
+PAPER_CLASSES = ("chest", "renal", "kidney")
+"""The paper's Fig. 9 and 10 show chest and renal queries."""
+
+N_EXAMPLES = 4
+THUMBNAIL = Preprocessing(size=168, crop=168)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query and its first hits under each gate, with the reason why it is shown."""
+
+    why: str
+    query: Record
+    rankings: tuple[Ranking, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Records for the sample sheets: one of each class (Fig. 5), several of a few classes (Fig. 6)."""
+
+    one_each: tuple[Record, ...]
+    varied: tuple[tuple[str, tuple[Record, ...]], ...]
+
+
+def choose_examples(gallery: EvaluationSide, queries: EvaluationSide, rankings: Rankings) -> tuple[Example, ...]:
+    """Up to N_EXAMPLES queries predicted rightly, one a class, and one predicted wrongly.
+
+    The paper's classes come first, then those with the lowest P@10 without gate. Of a class it is the query with
+    the most wrong hits among its first ten, ties by id: the one where a gate does most. First layer only.
+    """
+    layer, gates = next(iter(rankings.items()))
+    if "off" not in gates:
+        return ()
+    precision = gates["off"].values["P@10"]
+    known = [row for row in range(len(queries)) if not np.isnan(precision[row])]
+    wrong = [row for row in known if _predicted_wrongly(queries.records[row])]
+    right = sorted(set(known) - set(wrong), key=lambda row: (precision[row], queries.records[row].id))
+    shown = [
+        _example(
+            "predicted rightly, the class's query with most wrong hits without the gate",
+            layer,
+            row,
+            gallery,
+            queries,
+            gates,
+        )
+        for row in _one_a_class(right, queries, precision)
+    ]
+    if wrong:
+        row = max(wrong, key=lambda row: (precision[row], queries.records[row].id))
+        why = "predicted wrongly, though its neighbours without the gate are right: what a hard gate costs"
+        shown.append(_example(why, layer, row, gallery, queries, gates))
+    return tuple(shown)
+
+
+def _predicted_wrongly(record: Record) -> bool:
+    return record.predicted is not None and record.predicted != record.label
+
+
+def _one_a_class(rows: Sequence[int], queries: EvaluationSide, precision: np.ndarray) -> list[int]:
+    """The first row of each class (rows come worst first); the paper's classes, then the worst."""
+    of_class: dict[str, list[int]] = {}
+    for row in rows:
+        of_class.setdefault(queries.records[row].label or "", []).append(row)
+    worst_first = sorted(of_class, key=lambda name: (float(precision[of_class[name]].mean()), name))
+    order = [name for name in PAPER_CLASSES if name in of_class]
+    order += [name for name in worst_first if name not in order]
+    return [of_class[name][0] for name in order[:N_EXAMPLES]]
+
+
+def _example(
+    why: str,
+    layer: str,
+    row: int,
+    gallery: EvaluationSide,
+    queries: EvaluationSide,
+    gates: Mapping[Gate, Measured],
+) -> Example:
+    query = queries.records[row]
+    predicted = ((query.predicted, query.probability or 0.0),) if query.predicted is not None else ()
+    rankings = [
+        Ranking(
+            hits=_hits(gallery, measured, row),
+            layer=layer,
+            gate=gate,
+            predicted=predicted,
+            query_id=query.id,
+            n_candidates=int(measured.n_candidates[row]),
+        )
+        for gate, measured in gates.items()
+        if gate in ("hard", "off")
+    ]
+    return Example(why, query, tuple(sorted(rankings, key=lambda ranking: ranking.gate)))  # hard, then off
+
+
+def _hits(gallery: EvaluationSide, measured: Measured, row: int) -> tuple[Hit, ...]:
+    rows = measured.top_rows[row]
+    return tuple(
+        Hit(rank, gallery.records[hit].id, float(distance), gallery.records[hit])
+        for rank, (hit, distance) in enumerate(zip(rows, measured.top_distances[row], strict=True), start=1)
+        if hit >= 0
+    )
+
+
+def choose_samples(records: Sequence[Record], *, n_classes: int = 3, n_images: int = 8) -> Samples:
+    """The first of each class, and the classes of most kinds (modality, source) in turn over their kinds."""
+    kinds: dict[str, dict[tuple[str, str], deque[Record]]] = {}
+    for record in records:
+        if record.label is not None:
+            of_kind = kinds.setdefault(record.label, {})
+            of_kind.setdefault((record.modality or "", record.source or ""), deque()).append(record)
+    most_varied = sorted(kinds, key=lambda name: (-len(kinds[name]), name))[:n_classes]
+    one_each = tuple(next(iter(kinds[name].values()))[0] for name in sorted(kinds))
+    return Samples(one_each, tuple((name, _in_turn(kinds[name].values(), n_images)) for name in most_varied))
+
+
+def _in_turn(queues: Iterable[deque[Record]], n_images: int) -> tuple[Record, ...]:
+    waiting = [deque(queue) for queue in queues]
+    taken: list[Record] = []
+    while waiting and len(taken) < n_images:
+        for queue in waiting:
+            taken.append(queue.popleft())
+        waiting = [queue for queue in waiting if queue]
+    return tuple(taken[:n_images])
+
+
+def records_shown(examples: Iterable[Example], samples: Samples) -> set[str]:
+    """Ids of all records that need a picture."""
+    shown = {record.id for record in samples.one_each}
+    shown |= {record.id for _, records in samples.varied for record in records}
+    for example in examples:
+        shown.add(example.query.id)
+        shown |= {hit.id for ranking in example.rankings for hit in ranking}
+    return shown
+
+
+def thumbnails(
+    wanted: set[str], ref_of: Mapping[str, ImageRef], pseudonyms: Pseudonyms, *, workers: int | None = None
+) -> dict[str, UInt8]:
+    """Grey pictures as an encoder sees them, uint8 (168, 168), by id. ref_of: id -> its file.
+
+    A picture that cannot be had is left out.
+    """
+    refs = {ref.path: ref for ref in (ref_of[name] for name in sorted(wanted) if name in ref_of)}
+    pictures: dict[str, UInt8] = {}
+    for decoded in decode_all(refs.values(), THUMBNAIL, pseudonyms, workers=workers):
+        for image in decoded.images:
+            if image.record.id in wanted:
+                pictures[image.record.id] = image.pixels[0]
+    return pictures

@@ -1,0 +1,232 @@
+"""The matrix: a layer's features as one memory-mapped file, sorted by (class, id). A cache, derived from the store.
+
+    DIR/matrix/LAYER.matrix
+        64 bytes  magic, b"CBMIRMX1", and zeros
+        arrays    rows, squared_norms, id_order, ids; for patient, study and series the names in order, and per row
+                  the number of its own name (-1: unknown); each padded to a multiple of 64 bytes
+        header    JSON: generation of the store it was made from, groups [[name, rows], ...], arrays {name: dtype,
+                  shape, offset, crc32}
+        16 bytes  length of the header, little endian, and the magic again: a file that ends here is whole
+
+It is rebuilt when the store has moved on, in a file beside it that takes its place in one step; whoever still has
+the old one open keeps it. The checksums are compared by `problems`, not at every opening.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import secrets
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadGallery
+from ..store import OWNERS, Block, Store
+from ..types import Int
+from . import NO_POSITIONS
+from .exact import ExactIndex, order_of, slices_of, squared_norms
+
+Array = npt.NDArray[Any]
+
+MAGIC = b"CBMIRMX1"
+_ALIGN = 64
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What one layer of a gallery is searched with: the index, and the names of its rows.
+
+    ids: (n,) bytes. owners: kind -> (names in order, per row the number of its name or -1).
+    """
+
+    generation: int
+    index: ExactIndex
+    ids: npt.NDArray[np.bytes_]
+    owners: Mapping[str, tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int32]]]
+
+    def names(self, positions: Int) -> list[str]:
+        return [name.decode() for name in self.ids[positions].tolist()]
+
+    def position(self, group: str, record_id: str) -> int | None:
+        """Where a record of this group lies; None when it is not here."""
+        rows = self.index.groups.get(group)
+        if rows is None:
+            return None
+        found = _find(self.ids[rows], record_id)
+        return None if found is None else rows.start + found
+
+    def belonging_to(self, kind: str, name: str | None) -> Int:
+        """Positions of the records of one patient, study or series; none for an unknown one (None)."""
+        names, numbers = self.owners[kind]
+        number = None if name is None else _find(names, name)
+        return NO_POSITIONS if number is None else np.flatnonzero(numbers == number)
+
+
+def open_matrix(store: Store, layer: str) -> Matrix:
+    """The matrix of a layer as the store is now; made first when it is missing, stale or unreadable."""
+    path = _path(store, layer)
+    matrix = _load(path, store.layers[layer])
+    if matrix is None or matrix.generation != store.generation():
+        _build(store, layer, path)
+        matrix = _load(path, store.layers[layer])
+    if matrix is None:
+        raise BadGallery(f"{path} does not hold what was just written to it; check the disk")
+    return matrix
+
+
+def problems(store: Store, layer: str) -> list[str]:
+    """Compares the file with its checksums, and its rows with the store's features. One sentence for each fault."""
+    path = _path(store, layer)
+    open_matrix(store, layer)
+    header, data = _read(path)
+    parts = header["arrays"].items()
+    bad = [name for name, part in parts if zlib.crc32(_array(part, data).tobytes()) != part["crc32"]]
+    found = [f"{path}: {name} do not match their checksum; delete the file, it is made again" for name in bad]
+    crc = 0
+    with store.snapshot():
+        if store.generation() != header["generation"]:
+            return found
+        for block in store.blocks(layer):
+            crc = zlib.crc32(block.features.tobytes(), crc)
+    if crc != header["arrays"]["rows"]["crc32"]:
+        found.append(f"{path}: the rows are not the features of the store; delete the file, it is made again")
+    return found
+
+
+def _path(store: Store, layer: str) -> Path:
+    return store.directory / "matrix" / f"{layer}.matrix"
+
+
+def _find(names: npt.NDArray[np.bytes_], name: str) -> int | None:
+    """Where a name stands in sorted names."""
+    key = np.bytes_(name.encode())
+    place = int(np.searchsorted(names, key))
+    return place if place < len(names) and names[place] == key else None
+
+
+def _load(path: Path, dim: int) -> Matrix | None:
+    """None when there is no whole file of this dim."""
+    try:
+        header, data = _read(path)
+        arrays = {name: _array(part, data) for name, part in header["arrays"].items()}
+        ends = np.cumsum([0] + [rows for _, rows in header["groups"]]).tolist()
+        groups = {name: slice(ends[i], ends[i + 1]) for i, (name, _) in enumerate(header["groups"])}
+        index = ExactIndex(arrays["rows"], arrays["squared_norms"], groups, arrays["id_order"])
+        owners = {kind: (arrays[f"{kind}_names"], arrays[f"{kind}_numbers"]) for kind in OWNERS}
+        return Matrix(header["generation"], index, arrays["ids"], owners) if index.dim == dim else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], mmap.mmap]:
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    end = len(data) - 16
+    if end < 0 or data[:8] != MAGIC or data[-8:] != MAGIC:
+        raise ValueError("not a whole matrix")
+    length = int.from_bytes(data[end : end + 8], "little")
+    return json.loads(data[max(0, end - length) : end]), data
+
+
+def _array(part: Mapping[str, Any], data: mmap.mmap) -> Array:
+    flat = np.frombuffer(data, part["dtype"], math.prod(part["shape"]), part["offset"])
+    return cast(Array, flat.reshape(part["shape"]))
+
+
+def _build(store: Store, layer: str, path: Path) -> None:
+    """Under a name of its own first, so several processes may build at once; the last one stays."""
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    with store.snapshot():  # which also tells a full disk in one sentence
+        path.parent.mkdir(exist_ok=True)
+        try:
+            with new.open("wb") as file:
+                _write(store, layer, _Writer(file))
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _write(store: Store, layer: str, writer: _Writer) -> None:
+    """The rows stream from the store to the file; what is small is gathered beside and follows."""
+    gathered = _Gathered()
+    writer.begin("rows", np.dtype("<f4"))
+    for block in store.blocks(layer):
+        writer.extend(block.features)
+        gathered.add(block)
+    writer.end((len(gathered.ids), store.layers[layer]))
+    for name, values in gathered.arrays().items():
+        writer.begin(name, values.dtype)
+        writer.extend(values)
+        writer.end(values.shape)
+    groups = [[name, rows.stop - rows.start] for name, rows in slices_of(gathered.groups).items()]
+    writer.finish({"generation": store.generation(), "groups": groups})
+
+
+class _Gathered:
+    """What is kept of every record while the rows stream by."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.groups: list[str] = []
+        self.owners: dict[str, list[str | None]] = {kind: [] for kind in OWNERS}
+        self.norms: list[Array] = []
+
+    def add(self, block: Block) -> None:
+        self.ids.extend(block.ids)
+        self.groups.extend(block.groups)
+        for kind, names in block.owners.items():
+            self.owners[kind].extend(names)
+        self.norms.append(squared_norms(block.features))
+
+    def arrays(self) -> dict[str, Array]:
+        arrays: dict[str, Array] = {
+            "squared_norms": np.concatenate([np.empty(0, "<f4"), *self.norms]),
+            "id_order": order_of(self.ids).astype("<i8"),
+            "ids": _encoded(self.ids),
+        }
+        for kind, names in self.owners.items():
+            known = sorted({name for name in names if name is not None})
+            number = {name: place for place, name in enumerate(known)}
+            arrays[f"{kind}_names"] = _encoded(known)
+            arrays[f"{kind}_numbers"] = np.array([number.get(name or "", -1) for name in names], "<i4")
+        return arrays
+
+
+def _encoded(names: Sequence[str]) -> Array:
+    """UTF-8 with zeros behind; sorts as the names themselves do."""
+    return np.array([name.encode() for name in names] or np.empty(0, "S1"))
+
+
+class _Writer:
+    """Writes arrays one after another and remembers where, and their checksums."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._arrays: dict[str, dict[str, Any]] = {}
+        self._part: dict[str, Any] = {}
+        file.write(MAGIC.ljust(_ALIGN, b"\0"))
+
+    def begin(self, name: str, dtype: np.dtype[Any]) -> None:
+        self._part = {"dtype": dtype.str, "offset": self._file.tell(), "crc32": 0}
+        self._arrays[name] = self._part
+
+    def extend(self, values: Array) -> None:
+        data = values.tobytes()
+        self._part["crc32"] = zlib.crc32(data, self._part["crc32"])
+        self._file.write(data)
+
+    def end(self, shape: tuple[int, ...]) -> None:
+        self._part["shape"] = list(shape)
+        self._file.write(b"\0" * (-self._file.tell() % _ALIGN))
+
+    def finish(self, header: Mapping[str, Any]) -> None:
+        text = json.dumps({**header, "arrays": self._arrays}).encode()
+        self._file.write(text + len(text).to_bytes(8, "little") + MAGIC)

@@ -1,0 +1,166 @@
+"""Patients first: keyed pseudonyms instead of identifiers, and the white list of attributes a record may keep."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from .errors import CbmirError
+
+KEY_BYTES = 32
+SHORTEST_KEY_BYTES = 16
+PSEUDONYM_DIGITS = 32  # 128 bits in hexadecimal
+
+Kind = Literal["patient", "study", "series"]
+
+WHITE_LIST: Mapping[str, str] = MappingProxyType(
+    {
+        "BodyPartExamined": "body_part_examined",
+        "Columns": "columns",
+        "ImageLaterality": "image_laterality",
+        "ImageType": "image_type",
+        "Laterality": "laterality",
+        "Manufacturer": "manufacturer",
+        "ManufacturerModelName": "manufacturer_model_name",
+        "Modality": "modality",
+        "PatientAge": "age_band",
+        "PatientSex": "patient_sex",
+        "PhotometricInterpretation": "photometric_interpretation",
+        "PixelSpacing": "pixel_spacing",
+        "Rows": "rows",
+        "SOPClassUID": "sop_class",
+        "SliceThickness": "slice_thickness",
+        "StudyDate": "study_year",
+        "ViewPosition": "view_position",
+    }
+)
+"""DICOM keyword -> attribute of a record. What is not named here is never kept (PS3.15 Annex E in spirit)."""
+
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_DATE = re.compile(r"(\d{4})\d{4}")
+_PRINTABLE = re.compile(r"[\w .,:;+\-*/\\()&#]{1,128}")
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Turns identifiers into opaque, stable names: HMAC-SHA256 under a secret key, 32 hexadecimal digits.
+
+    key: at least 16 secret bytes. Whoever lacks it can neither reverse nor guess-and-check an identifier.
+    """
+
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.key) < SHORTEST_KEY_BYTES:
+            raise CbmirError(f"A pseudonym key has at least {SHORTEST_KEY_BYTES} bytes.")
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hexadecimal digits that tell keys apart without giving them away."""
+        return self._digest(b"fingerprint", b"")[:8]
+
+    def image(self, uid_or_content: str | bytes, frame_index: int) -> str:
+        """The id of an image: of its SOP Instance UID (str), or of the bytes of its file, with its frame_index."""
+        if isinstance(uid_or_content, str):
+            return self._digest(b"image uid", f"{uid_or_content}\n{frame_index}".encode())
+        content = hashlib.sha256(uid_or_content).hexdigest()
+        return self._digest(b"image content", f"{content}\n{frame_index}".encode())
+
+    def of(self, kind: Kind, value: str) -> str:
+        """The pseudonym of a patient, study or series; the same value gives another one for another kind."""
+        return self._digest(kind.encode(), value.encode())
+
+    def _digest(self, kind: bytes, message: bytes) -> str:
+        return hmac.digest(self.key, kind + b"\0" + message, "sha256").hex()[:PSEUDONYM_DIGITS]
+
+
+def load_pseudonyms(path: Path | None = None) -> Pseudonyms:
+    """The pseudonyms of this machine; the key file is made (mode 0600) at first use.
+
+    path: the key file; by default $CBMIR_KEY_FILE, else pseudonym.key in the user's configuration folder.
+    Raises CbmirError when the file cannot be read or made, or holds no key.
+    """
+    path = path or _default_key_file()
+    try:
+        if not path.exists():
+            _make_key_file(path)
+        text = path.read_text(encoding="ascii")
+        return Pseudonyms(bytes.fromhex(text.strip()))
+    except OSError as error:
+        raise CbmirError(f"The pseudonym key file {path} cannot be used: {error.strerror}.") from error
+    except (ValueError, CbmirError) as error:
+        raise CbmirError(
+            f"{path} is not a pseudonym key: it must hold at least {SHORTEST_KEY_BYTES} bytes in hexadecimal."
+        ) from error
+
+
+def _default_key_file() -> Path:
+    named = os.environ.get("CBMIR_KEY_FILE")
+    if named:
+        return Path(named)
+    configuration = os.environ.get("XDG_CONFIG_HOME")
+    folder = Path(configuration) if configuration else Path.home() / ".config"
+    return folder / "cbmir" / "pseudonym.key"
+
+
+def _make_key_file(path: Path) -> None:
+    """Two processes may come here at once: the key is whole before it gets its name, and the first name wins."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def white_listed(values: Mapping[str, str], secrets_of_file: Iterable[str] = ()) -> dict[str, str]:
+    """The attributes a record may keep.
+
+    values: text by DICOM keyword; several values are joined by a backslash.
+    secrets_of_file: names and identifiers; a text that holds one of their words (3 letters or more) is left out,
+    because scanners' free fields are sometimes filled with the wrong thing.
+    Ages become a decade ("40-49"), dates a year.
+    """
+    words = {w.casefold() for s in secrets_of_file for w in re.split(r"[\W_]+", s) if len(w) >= 3}
+    kept = {}
+    for keyword, name in WHITE_LIST.items():
+        text = _coarse(keyword, values.get(keyword, "").strip())
+        if text and not any(word in text.casefold() for word in words):
+            kept[name] = text
+    return kept
+
+
+def _coarse(keyword: str, text: str) -> str:
+    if keyword == "PatientAge":
+        return _age_band(text)
+    if keyword == "StudyDate":
+        match = _DATE.fullmatch(text)
+        return match[1] if match else ""
+    return text if _PRINTABLE.fullmatch(text) else ""
+
+
+def _age_band(text: str) -> str:
+    """DICOM age string (PS3.5 6.2, AS) to a decade; 90 and above are one band."""
+    match = _AGE.fullmatch(text)
+    if not match:
+        return ""
+    years = int(match[1]) if match[2] == "Y" else 0
+    if years >= 90:
+        return "90+"
+    decade = years // 10 * 10
+    return f"{decade}-{decade + 9}"

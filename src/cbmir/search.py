@@ -1,0 +1,129 @@
+"""From a query's features to ranked positions: gates, hiding, the full ranking that evaluation uses.
+
+    search(index, query, *, k=10, gate="off", posterior=None, classes=(), tau=None, hidden=NO_POSITIONS) -> Found
+    rank_all(index, queries, *, gates=("off",), posterior=None, classes=(), tau=None, hidden=None)
+        -> Iterator[dict[Gate, Found]]       one per query, in order; a Found per gate, over its whole ranking
+
+Both go through `scope_of`, which alone knows what a gate means, and through the index's one order: what is
+measured is what is shipped. For features in memory: `index, origin = index.exact.from_features(features, groups,
+ids)`; a position p of a Found is row origin[p] of those features, and the rank order of relevance is
+`relevant[origin[found.positions]]`. With gate hard or top3 a record outside the gate is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from .errors import UsageError
+from .index import NO_POSITIONS, Found, Index, Scope
+from .index.exact import ExactIndex
+from .types import Float32, Gate, Int
+
+SMALLEST_PROBABILITY = 1e-12
+"""Probabilities are clipped here before their logarithm; a group outside the encoder's classes gets this one."""
+
+_BLOCK_DISTANCES = 4_000_000  # distances held at once by rank_all (16 MB)
+
+
+def search(
+    index: Index,
+    query: Float32,
+    *,
+    k: int = 10,
+    gate: Gate = "off",
+    posterior: Float32 | None = None,
+    classes: Sequence[str] = (),
+    tau: float | None = None,
+    hidden: Int = NO_POSITIONS,
+) -> Found:
+    """The k nearest rows the gate allows, or as many as there are.
+
+    query: float32 (dim,). posterior: float32 (K,) over `classes`, needed by every gate but `off`.
+    tau: in units of distance, needed by the soft gate. hidden: positions that are left out (the query's own patient).
+    Raises UsageError for k below 1, an unknown gate, or a gate that lacks what it needs.
+    """
+    if k < 1:
+        raise UsageError("k must be at least 1")
+    return index.search(query, k, scope_of(gate, index.groups, posterior, classes, tau, hidden))
+
+
+def rank_all(
+    index: ExactIndex,
+    queries: Float32,
+    *,
+    gates: Sequence[Gate] = ("off",),
+    posterior: Float32 | None = None,
+    classes: Sequence[str] = (),
+    tau: float | None = None,
+    hidden: Sequence[Int] | None = None,
+) -> Iterator[dict[Gate, Found]]:
+    """The whole ranking of every query under every gate, in blocks of bounded memory.
+
+    queries: float32 (b, dim). posterior: float32 (b, K) or None. hidden: per query, the positions left out.
+    Equals `search` with k as large as the index.
+    """
+    step = max(1, _BLOCK_DISTANCES // max(1, len(index)))
+    for start in range(0, len(queries), step):
+        for row, distances in enumerate(index.distances(queries[start : start + step]), start):
+            own = NO_POSITIONS if hidden is None else hidden[row]
+            opinion = None if posterior is None else posterior[row]
+            yield {
+                gate: index.rank(distances, scope_of(gate, index.groups, opinion, classes, tau, own))
+                for gate in gates
+            }
+
+
+def scope_of(
+    gate: Gate,
+    groups: Iterable[str],
+    posterior: Float32 | None = None,
+    classes: Sequence[str] = (),
+    tau: float | None = None,
+    hidden: Int = NO_POSITIONS,
+) -> Scope:
+    """What a gate means. groups: those of the index; posterior: float32 (K,) over `classes`.
+
+    off: everything. hard: the group of the likeliest class (the paper's 'with class prediction').
+    top3: the groups of the three likeliest. soft: everything, ranked by d^2 - tau^2 log p(group | query).
+    Of two classes equally likely, the one named first in `classes` counts as likelier.
+    """
+    if gate not in get_args(Gate):
+        raise UsageError(f"there is no gate {gate!r}; the gates are {', '.join(get_args(Gate))}")
+    if gate == "off":
+        return Scope(hidden=hidden)
+    opinion = _checked(gate, posterior, classes)
+    if gate == "soft":
+        return Scope(penalties=soft_penalties(opinion, classes, groups, tau), hidden=hidden)
+    likeliest = np.argsort(-opinion, kind="stable")[: 1 if gate == "hard" else 3]
+    return Scope(groups=tuple(classes[i] for i in likeliest), hidden=hidden)
+
+
+def soft_penalties(
+    posterior: Float32, classes: Sequence[str], groups: Iterable[str], tau: float | None
+) -> dict[str, float]:
+    """-tau^2 log p(group | query) for every group. posterior: (K,) over `classes`."""
+    if tau is None:
+        raise UsageError("the soft gate needs a tau fitted on validation, and this encoder has none; use another gate")
+    if not (np.isfinite(tau) and tau >= 0):
+        raise ValueError(f"tau is a number of at least 0, not {tau}")
+    probability = dict(zip(classes, posterior.tolist(), strict=True))
+
+    def penalty(group: str) -> float:
+        likely = min(max(probability.get(group, 0.0), SMALLEST_PROBABILITY), 1.0)
+        return float(-(tau**2) * np.log(likely)) + 0.0
+
+    return {group: penalty(group) for group in groups}
+
+
+def _checked(gate: Gate, posterior: Float32 | None, classes: Sequence[str]) -> Any:
+    if posterior is None or not classes:
+        raise UsageError(f"the gate {gate} needs predicted classes, and this encoder predicts none; use gate off")
+    opinion = np.asarray(posterior, np.float64)
+    if opinion.shape != (len(classes),):
+        raise ValueError(f"a posterior has one probability per class, {len(classes)}, not {opinion.shape}")
+    if not (np.isfinite(opinion).all() and (opinion >= 0).all()):
+        raise ValueError("probabilities are numbers of at least 0")
+    return opinion

@@ -1,0 +1,166 @@
+"""The database file: its schema with numbered migrations, how it is opened, locked, and how its errors are told.
+
+A change of schema is a new entry at the end of MIGRATIONS, never an edit of an old one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ..errors import BadGallery
+
+DATABASE = "gallery.sqlite"
+_LOCK = "writer.lock"
+_BUSY_S = 5  # how long a write waits for a reader that finishes the log, before it gives up
+_PAGE_SIZES = (4096, 8192, 16384, 32768)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE layer (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL)",
+        """CREATE TABLE file (
+            number INTEGER PRIMARY KEY, root TEXT NOT NULL, shown TEXT NOT NULL,
+            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL,
+            told TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT,
+            UNIQUE (root, shown))""",
+        """CREATE TABLE record (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+            file INTEGER NOT NULL REFERENCES file ON DELETE CASCADE, frame_index INTEGER NOT NULL,
+            patient TEXT, study TEXT, series TEXT, class TEXT NOT NULL, modality TEXT, source TEXT,
+            predicted TEXT, probability REAL,
+            labels TEXT NOT NULL, attributes TEXT NOT NULL, provenance TEXT NOT NULL, posterior BLOB)""",
+        "CREATE INDEX record_by_class ON record (class, id)",
+        "CREATE INDEX record_by_file ON record (file)",
+        "CREATE INDEX record_by_patient ON record (patient)",
+        """CREATE TABLE feature (
+            record INTEGER NOT NULL REFERENCES record ON DELETE CASCADE,
+            layer INTEGER NOT NULL REFERENCES layer, data BLOB NOT NULL,
+            PRIMARY KEY (record, layer))""",
+        """CREATE TABLE duplicate (
+            file INTEGER NOT NULL REFERENCES file ON DELETE CASCADE, id TEXT NOT NULL,
+            PRIMARY KEY (file, id)) WITHOUT ROWID""",
+        "CREATE INDEX duplicate_by_id ON duplicate (id)",
+    ),
+)
+
+
+def page_size(dims: Sequence[int]) -> int:
+    """The page size that wastes least for rows of features of these dims (float32), small before large.
+
+    A row that fits a page shares it with as many as fit whole; a longer one keeps a part there and fills pages of
+    its own with the rest. Source: sqlite.org/fileformat2.html, sections 1.6 and 1.5 (local payload).
+    """
+    return min(_PAGE_SIZES, key=lambda size: (sum(_disk_bytes(4 * dim + 16, size) for dim in dims), size))
+
+
+def _disk_bytes(payload: int, page: int) -> float:
+    largest, smallest = page - 35, (page - 12) * 32 // 255 - 23
+    if payload <= largest:
+        return page / ((page - 8) // (payload + 4))
+    rest = smallest + (payload - smallest) % (page - 4)
+    local = rest if rest <= largest else smallest
+    overflow_pages = -(-(payload - local) // (page - 4))
+    return overflow_pages * page + page / ((page - 8) // (local + 8))
+
+
+def check_vacant(directory: Path) -> None:
+    """Raises BadGallery unless a gallery may be made here: nothing there, an empty folder, or a creation cut short."""
+    if directory.exists() and not directory.is_dir():
+        raise BadGallery(f"{directory} is a file; a gallery is a folder")
+    if (directory / DATABASE).is_file():
+        with sentences(directory), closing(_connect(directory, "rw")) as connection:
+            if _version(connection):
+                raise BadGallery(f"there is a gallery in {directory} already")
+    elif directory.is_dir() and any(directory.iterdir()):
+        raise BadGallery(f"{directory} holds other files; a gallery needs a folder of its own")
+
+
+def connect_new(directory: Path, dims: Sequence[int]) -> sqlite3.Connection:
+    """A database without tables, made for rows of features of these dims."""
+    directory.mkdir(parents=True, exist_ok=True)
+    connection = _connect(directory, "rwc")
+    connection.execute(f"PRAGMA page_size = {page_size(dims)}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    return connection
+
+
+def connect_existing(directory: Path) -> sqlite3.Connection:
+    """Raises BadGallery when there is none, or one this program cannot use."""
+    if not (directory / DATABASE).is_file():
+        raise BadGallery(f"there is no gallery in {directory}; make one with `cbmir index`")
+    with sentences(directory):
+        connection = _connect(directory, "rw")
+        version = _version(connection)
+        if version == 0:
+            raise BadGallery(f"the gallery in {directory} was never finished; index into it again")
+        if version > len(MIGRATIONS):
+            raise BadGallery(f"the gallery in {directory} was made by a newer cbmir; use that one")
+        if version < len(MIGRATIONS):
+            with transaction(connection):
+                migrate(connection)
+    return connection
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings the schema to today's, inside a transaction."""
+    for statements in MIGRATIONS[_version(connection) :]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def take_lock(directory: Path) -> sqlite3.Connection:
+    """The right to write, held until the connection closes or the process ends, however that ends.
+
+    It is one of SQLite's locks on a file of its own. Raises BadGallery at once when another holds it.
+    """
+    writer = sqlite3.connect(directory / _LOCK, isolation_level=None, timeout=0)
+    try:
+        with sentences(directory):
+            writer.execute("BEGIN EXCLUSIVE")
+    except BadGallery:
+        writer.close()
+        raise
+    return writer
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def sentences(directory: Path) -> Iterator[None]:
+    """Errors of SQLite and of the disk, as one sentence for the person who can act."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise BadGallery(f"another process is writing to the gallery {directory}; try again later") from None
+        raise BadGallery(f"the gallery {directory} cannot be used: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise BadGallery(f"the gallery {directory} is damaged ({error}); restore it or index again") from None
+    except OSError as error:
+        raise BadGallery(f"the gallery {directory} cannot be used: {error.strerror or error}") from None
+
+
+def _connect(directory: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{(directory / DATABASE).resolve().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

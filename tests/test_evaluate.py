@@ -1,0 +1,359 @@
+"""Evaluation on a handful of points on a line, where every ranking is known by eye."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cbmir.encoder import PixelsEncoder
+from cbmir.errors import BadManifest, CbmirError, UsageError
+from cbmir.evaluate import (
+    Bootstrap,
+    EvaluationSide,
+    cross_validation,
+    efficiency,
+    evaluate_features,
+    evaluate_split,
+    gates_of,
+)
+from cbmir.evaluate.examples import choose_examples, choose_samples
+from cbmir.evaluate.rankings import judge, rank_and_measure
+from cbmir.privacy import Pseudonyms
+from cbmir.sources import manifest
+from cbmir.types import Record
+from toys import ToyEncoder
+
+FEW = Bootstrap(draws=20)
+CLASSES = ("brain", "liver")
+
+
+def side(
+    *rows: tuple[str, str | None, float], posterior: list[list[float]] | None = None, **same: Any
+) -> EvaluationSide:
+    """(id, class, place on the line) each; the patient is the id unless `patients` says otherwise."""
+    patients = same.pop("patients", [row[0] for row in rows])
+    records = tuple(
+        Record(id=name, patient=patient, labels={"class": label} if label else {}, **same)
+        for (name, label, _), patient in zip(rows, patients, strict=True)
+    )
+    features = np.array([[place] for _, _, place in rows], np.float32)
+    opinion = None if posterior is None else np.array(posterior, np.float32)
+    return EvaluationSide(records, {"line": features}, opinion)
+
+
+GALLERY = side(("g1", "brain", 0), ("g2", "liver", 1), ("g3", "brain", 2), ("g4", "liver", 3))
+QUERIES = side(("q1", "brain", 0.1), ("q2", "liver", 2.9), posterior=[[0.9, 0.1], [0.6, 0.4]])
+"""q1 ranks g1 g2 g3 g4 and is predicted rightly; q2 ranks g4 g3 g2 g1 and is taken for a brain."""
+
+
+def evaluated(**options: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {"classes": CLASSES, "gates": ("off", "hard"), "bootstrap": FEW} | options
+    return evaluate_features(GALLERY, QUERIES, **settings)
+
+
+# --- retrieval ---
+
+
+def test_without_gate_every_query_ranks_the_whole_gallery() -> None:
+    off = evaluated()["retrieval"]["line"]["off"]
+    assert off["mAP"] == pytest.approx((1 / 1 + 2 / 3) / 2)  # both queries: relevant at ranks 1 and 3
+    assert off["P@1"] == 1
+    assert off["P@10"] == pytest.approx(2 / 10)
+    assert off["recall@10"] == 1
+
+
+def test_a_hard_gate_makes_ap_one_or_zero_so_map_is_the_share_classified_rightly() -> None:
+    result = evaluated()
+    assert result["retrieval"]["line"]["hard"]["mAP"] == result["classification"]["top1"] == 1 / 2
+
+
+def test_the_seed_compatible_reading_divides_by_gallery_and_queries_together() -> None:
+    hard = evaluated()["retrieval"]["line"]["hard"]
+    assert hard["mAP_seed_compatible"] == pytest.approx((2 / 3 + 0) / 2)  # 2 of each class in the gallery, 1 asks
+
+
+def test_top3_and_soft_gates_go_through_search() -> None:
+    result = evaluated(gates=("top3", "soft"), taus={"line": 0.0})["retrieval"]["line"]
+    assert result["top3"]["mAP"] == result["soft"]["mAP"] == pytest.approx((1 / 1 + 2 / 3) / 2)
+
+
+def test_a_soft_gate_pulls_the_likely_class_forward() -> None:
+    soft = evaluated(gates=("soft",), taus={"line": 10.0})["retrieval"]["line"]["soft"]
+    assert soft["mAP"] == pytest.approx((1 + (1 / 3 + 2 / 4) / 2) / 2)  # q2: both brains before both livers
+
+
+def test_equal_distances_are_ranked_by_id() -> None:
+    gallery = side(("b", "liver", 1), ("a", "brain", 1))
+    result = evaluate_features(gallery, side(("q", "liver", 1)), bootstrap=FEW)
+    assert result["retrieval"]["line"]["off"]["mAP"] == 1 / 2
+
+
+def test_the_macro_mean_weighs_classes_equally() -> None:
+    queries = side(("q1", "brain", 0.1), ("q2", "brain", 0.1), ("q3", "liver", -9))
+    off = evaluate_features(GALLERY, queries, bootstrap=FEW)["retrieval"]["line"]["off"]
+    brain, liver = (1 / 1 + 2 / 3) / 2, (1 / 2 + 2 / 4) / 2
+    assert off["mAP"] == pytest.approx((2 * brain + liver) / 3)
+    assert off["mAP_macro"] == pytest.approx((brain + liver) / 2)
+
+
+def test_the_pr_curve_is_the_mean_over_queries() -> None:
+    curve = evaluated()["retrieval"]["line"]["off"]["pr_curve"]
+    assert len(curve["recall"]) == len(curve["precision"]) == 101
+    assert (curve["precision"][0], curve["precision"][100]) == (1, pytest.approx(2 / 3))
+
+
+def test_a_query_does_not_see_its_own_patient_nor_itself() -> None:
+    gallery = side(("g1", "brain", 0), ("g2", "brain", 1), ("g3", "liver", 2), patients=["p", "other", "other"])
+    queries = side(("q", "brain", 0), ("g2", "brain", 1), patients=["p", None])
+    judgement = judge(gallery, queries)
+    assert [rows.tolist() for rows in judgement.hidden] == [[0], [1]]
+    assert judgement.n_relevant.tolist() == [1, 1]
+    rankings = rank_and_measure(gallery, queries, judgement, layers=["line"], gates=["off"])
+    assert rankings["line"]["off"].top_rows[:, :3].tolist() == [[1, 2, -1], [0, 2, -1]]
+
+
+def test_a_query_with_nothing_relevant_is_counted_and_left_out_of_the_means() -> None:
+    queries = side(("q1", "brain", 0.1), ("q2", "knee", 0.1), ("q3", None, 0.1))
+    result = evaluate_features(GALLERY, queries, bootstrap=FEW)
+    assert result["retrieval"]["line"]["off"]["mAP"] == pytest.approx((1 / 1 + 2 / 3) / 2)
+    counted = (result["n_queries"], result["n_queries_without_relevant"], result["n_queries_without_label"])
+    assert counted == (3, 1, 1)
+    assert result["per_class"]["knee"]["retrieval"]["line"]["off"]["mAP"] is None
+
+
+def test_another_label_column_judges_inside_the_class() -> None:
+    def found(name: str, label: str, finding: str | None, place: float) -> tuple[Record, list[float]]:
+        labels = {"class": label} | ({"finding": finding} if finding else {})
+        return Record(id=name, labels=labels), [place]
+
+    def make(*rows: tuple[Record, list[float]]) -> EvaluationSide:
+        return EvaluationSide(tuple(row[0] for row in rows), {"line": np.array([row[1] for row in rows], np.float32)})
+
+    gallery = make(found("g1", "lungs", "normal", 1), found("g2", "brain", "normal", 2), found("g3", "brain", None, 3))
+    queries = make(found("q1", "brain", "normal", 0), found("q2", "brain", None, 0))
+    result = evaluate_features(gallery, queries, relevant="finding", bootstrap=FEW)
+    assert result["retrieval"]["line"]["off"]["mAP"] == 1 / 2  # only g2, at rank 2
+    assert result["n_queries_without_label"] == 1
+    with pytest.raises(UsageError, match="no query has a value in the column view"):
+        evaluate_features(gallery, queries, relevant="view", bootstrap=FEW)
+
+
+# --- classification, parts ---
+
+
+def test_classification_counts_labels_in_rows() -> None:
+    result = evaluated()["classification"]
+    assert result["confusion"] == [[1, 0], [1, 0]]
+    assert result["macro_precision"] == pytest.approx((1 / 2 + 0) / 2)
+    assert result["macro_recall"] == pytest.approx((1 + 0) / 2)
+    assert set(result["ci95"]) == set(result["tested_100_times"]) >= {"top1", "F1"}
+
+
+def test_an_encoder_without_classes_has_no_classification() -> None:
+    result = evaluate_features(GALLERY, side(("q", "brain", 0)), bootstrap=FEW)
+    assert result["classification"] is None
+
+
+def test_a_label_the_encoder_does_not_know_is_counted_and_left_out_of_the_confusion() -> None:
+    queries = side(("q1", "brain", 0), ("q2", "knee", 0), posterior=[[0.9, 0.1], [0.9, 0.1]])
+    result = evaluate_features(GALLERY, queries, classes=CLASSES, bootstrap=FEW)["classification"]
+    assert (result["top1"], result["n_images"], result["n_label_unknown_to_encoder"]) == (1, 1, 1)
+
+
+def test_every_class_and_source_is_told_apart() -> None:
+    gallery = side(("g1", "brain", 0), ("g2", "liver", 1), source="archive")
+    queries = side(("q1", "brain", 0), ("q2", "liver", 0), source="ward", posterior=[[1, 0], [1, 0]])
+    result = evaluate_features(gallery, queries, classes=CLASSES, bootstrap=FEW)
+    liver = result["per_class"]["liver"]
+    assert (liver["n_queries"], liver["n_gallery"], liver["precision"], liver["recall"]) == (1, 1, 0, 0)
+    assert liver["retrieval"]["line"]["off"]["mAP"] == 1 / 2
+    ward = result["per_source"]["ward"]
+    assert (ward["n_queries"], ward["n_gallery"], ward["top1"]) == (2, 0, 1 / 2)
+    assert ward["retrieval"]["line"]["off"]["mAP"] == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_queries_of_one_value_can_be_set_apart_from_the_rest() -> None:
+    result = evaluated(apart=("class", "liver"))["apart"]
+    assert (result["column"], result["value"]) == ("class", "liver")
+    assert (result["apart"]["n_queries"], result["rest"]["n_queries"]) == (1, 1)
+    assert result["apart"]["retrieval"]["line"]["hard"]["mAP"] == 0
+    assert result["rest"]["retrieval"]["line"]["hard"]["mAP"] == 1
+    assert result["rest"]["classification"]["top1"] == 1
+    with pytest.raises(UsageError, match="no query has class=knee"):
+        evaluated(apart=("class", "knee"))
+
+
+def test_the_document_is_strict_json_with_a_definition_of_every_metric() -> None:
+    result = evaluated()
+    json.dumps(result, allow_nan=False)
+    figures = result["retrieval"]["line"]["off"]
+    bare = {name.removesuffix("_ci95") for name in figures}
+    assert bare <= set(result["definitions"])
+    contract = "mAP mAP_ci95 mAP_macro mAP@10 P@1 P@10 recall@10 nDCG@10 MMV@5 pr_curve"
+    assert set(contract.split()) <= set(figures)
+
+
+def test_intervals_are_repeatable() -> None:
+    assert evaluated() == evaluated()
+
+
+def test_sides_check_themselves() -> None:
+    with pytest.raises(ValueError, match="unique"):
+        side(("a", None, 0), ("a", None, 1))
+    with pytest.raises(ValueError, match="one row per record"):
+        EvaluationSide((Record(id="a"),), {"line": np.zeros((2, 1), np.float32)})
+
+
+def test_a_hard_gate_computes_only_the_distances_of_one_class() -> None:
+    told = efficiency(GALLERY, QUERIES, layers=["line"], gates=["off", "hard"], classes=CLASSES)["line"]
+    assert told["off"]["distances_per_query"] == 4
+    assert told["hard"]["distances_per_query"] == 2
+    assert told["hard"]["ms_per_query"] > 0
+
+
+# --- examples and samples ---
+
+
+def test_examples_show_the_query_where_a_gate_does_most_and_one_taken_wrongly() -> None:
+    records = tuple(
+        Record(id=record.id, labels=record.labels, predicted="brain", probability=0.9) for record in QUERIES.records
+    )
+    queries = EvaluationSide(records, QUERIES.features, QUERIES.posterior)
+    judgement = judge(GALLERY, queries)
+    rankings = rank_and_measure(GALLERY, queries, judgement, layers=["line"], gates=["off", "hard"], classes=CLASSES)
+    right, wrong = choose_examples(GALLERY, queries, rankings)
+    assert (right.query.id, wrong.query.id) == ("q1", "q2")
+    assert [ranking.gate for ranking in right.rankings] == ["hard", "off"]
+    assert [hit.id for hit in right.rankings[0]] == ["g1", "g3"]
+    assert [hit.id for hit in wrong.rankings[1]] == ["g4", "g3", "g2", "g1"]
+
+
+def test_samples_take_one_of_each_class_and_turn_over_kinds_of_the_most_varied() -> None:
+    records = [
+        Record(id=name, labels={"class": label}, modality=modality)
+        for name, label, modality in (
+            ("1", "brain", "MR"), ("2", "brain", "MR"), ("3", "brain", "CT"), ("4", "eye", "OP"),
+        )
+    ]  # fmt: skip
+    samples = choose_samples(records, n_classes=1, n_images=3)
+    assert [record.id for record in samples.one_each] == ["1", "4"]
+    assert [(name, [record.id for record in some]) for name, some in samples.varied] == [("brain", ["1", "3", "2"])]
+
+
+# --- folds ---
+
+
+def test_cross_validation_gives_mean_and_standard_deviation_over_folds() -> None:
+    def fold(value: float) -> dict[str, Any]:
+        document = evaluated()
+        document["retrieval"]["line"]["off"]["mAP"] = value
+        document["classification"]["top1"] = value
+        return document
+
+    summary = cross_validation([fold(0.5), fold(0.7)])
+    assert summary["n_folds"] == 2
+    assert summary["retrieval"]["line"]["off"]["mAP"] == {"mean": pytest.approx(0.6), "sd": pytest.approx(0.02**0.5)}
+    assert summary["classification"]["top1"]["mean"] == pytest.approx(0.6)
+    with pytest.raises(UsageError, match="at least one fold"):
+        cross_validation([])
+
+
+# --- files in, document out ---
+
+
+def write_images(folder: Path, rows: list[tuple[str, str, str, str, int | None]]) -> Path:
+    """A manifest of (name, class, patient, split, grey); grey None writes a file that is no image."""
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "class", "patient", "split", "source"])
+        for number, (name, label, patient, split, grey) in enumerate(rows):
+            writer.writerow([name, label, patient, split, "toys"])
+            if grey is None:
+                (folder / name).write_bytes(b"not an image")
+                continue
+            pixels = np.full((8, 8), grey, np.uint8)
+            pixels[0, number % 8] ^= 1  # no two files alike, and none constant
+            Image.fromarray(pixels).save(folder / name)
+    return folder / "manifest.csv"
+
+
+TOYS = [
+    ("a.png", "bright", "1", "train", 200),
+    ("b.png", "bright", "2", "train", 240),
+    ("c.png", "dark", "3", "train", 20),
+    ("d.png", "dark", "4", "train", 60),
+    ("broken.png", "dark", "9", "train", None),
+    ("q.png", "bright", "5", "test", 190),
+    ("r.png", "dark", "6", "test", 40),
+]
+
+
+def test_a_split_is_evaluated_from_files_to_document_and_pictures(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    refs = manifest(write_images(tmp_path, TOYS))
+    steps: list[tuple[int, int]] = []
+    evaluation = evaluate_split(
+        refs,
+        ToyEncoder(),
+        pseudonyms,
+        bootstrap=FEW,
+        workers=0,
+        apart=("source", "toys"),
+        on_progress=lambda done, total: steps.append((done, total)),
+    )
+    document = evaluation.metrics
+    json.dumps(document, allow_nan=False)
+    assert (document["n_gallery"], document["n_queries"]) == (4, 2)
+    assert document["encoder"] == "toy-0001"
+    assert document["gates"] == ["off", "hard", "top3"]
+    assert document["retrieval"]["mean"]["off"]["P@1"] == 1
+    assert document["efficiency"]["mean"]["hard"]["distances_per_query"] == 2
+    assert document["outcomes"]["decoded"] == 6
+    assert [failure["path"] for failure in document["failed"]] == ["broken.png"]
+    assert steps[-1] == (7, 7)
+    shown = {hit.id for example in evaluation.examples for ranking in example.rankings for hit in ranking}
+    assert shown
+    assert shown <= set(evaluation.pictures)
+
+
+def test_what_cannot_be_evaluated_is_said_before_the_work(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    refs = manifest(write_images(tmp_path, TOYS))
+    with pytest.raises(BadManifest, match="split"):
+        evaluate_split([ref for ref in refs if ref.split == "train"], ToyEncoder(), pseudonyms)
+    with pytest.raises(UsageError, match="no layer fcl9; its layers are mean, corner"):
+        evaluate_split(refs, ToyEncoder(), pseudonyms, layers=["fcl9"])
+    with pytest.raises(UsageError, match="gate soft"):
+        evaluate_split(refs, ToyEncoder(), pseudonyms, gates=["soft"])
+    with pytest.raises(UsageError, match="column finding"):
+        evaluate_split(refs, ToyEncoder(), pseudonyms, relevant="finding")
+    with pytest.raises(UsageError, match="column view"):
+        evaluate_split(refs, ToyEncoder(), pseudonyms, apart=("view", "axial"))
+
+
+def test_a_side_without_a_readable_image_is_an_error(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    rows = [row for row in TOYS if row[3] == "test" or row[4] is None]
+    with pytest.raises(CbmirError, match="no image of split train"):
+        evaluate_split(manifest(write_images(tmp_path, rows)), ToyEncoder(), pseudonyms, workers=0)
+
+
+def test_the_gates_follow_from_the_encoder() -> None:
+    assert gates_of(PixelsEncoder()) == ("off",)
+    encoder = ToyEncoder()
+    assert gates_of(encoder) == ("off", "hard", "top3")
+    encoder.calibration = {"soft_gate_tau": {"mean": 1.0, "corner": 1.0}}
+    assert gates_of(encoder) == ("off", "hard", "top3", "soft")
+
+
+def test_organ24_pixels_come_close_to_what_was_measured_elsewhere(organ24: Path, pseudonyms: Pseudonyms) -> None:
+    """A tenth of the real images, spread over all classes: the pixels encoder stays far above chance."""
+    refs = manifest(organ24 / "manifest.csv")[::10]
+    document = evaluate_split(refs, PixelsEncoder(), pseudonyms, bootstrap=FEW, workers=1).metrics
+    off = document["retrieval"]["pixels"]["off"]
+    assert document["n_classes"] == 24
+    assert off["mAP"] > 0.2
+    assert off["P@1"] > 0.4
