@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -17,8 +18,7 @@ CORES = len(os.sched_getaffinity(0))
 CBMIR = [sys.executable, "-c", "from cbmir.cli import main; main()"]
 """The command line, under the Python that runs the benchmark."""
 
-PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
-SAMPLE_S = 0.1
+SAMPLE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,36 +53,26 @@ class Run:
 
 def run(command: Sequence[str]) -> Run:
     """Run a program to its end; raises CalledProcessError, with its stderr shown, when it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    peak = _Peak(process.pid)
-    stdout, stderr = _read_both(process)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    peak_mb = max(peak.stop(), usage.ru_maxrss * 1024 / 1e6)
-    if process.returncode:
-        print(stderr, file=sys.stderr)
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Run(wall_s, usage.ru_utime + usage.ru_stime, peak_mb, stdout)
-
-
-def _read_both(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """stdout and stderr to their ends, without reaping the process (wait4 has to, for its usage)."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    errors: list[str] = []
-    reader = threading.Thread(target=lambda pipe: errors.append(pipe.read()), args=(process.stderr,))
-    reader.start()
-    stdout = process.stdout.read()
-    reader.join()
-    return stdout, errors[0]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        peak = _Peak(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)  # its usage, and that of the children it waited for
+        wall_s = time.perf_counter() - started
+        peak_mb = peak.stop() or usage.ru_maxrss * 1024 / 1e6  # without /proc: of the largest process
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            print(err.read(), file=sys.stderr)
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return Run(wall_s, usage.ru_utime + usage.ru_stime, peak_mb, out.read())
 
 
 class _Peak:
-    """Samples the memory of a process and all below it: the largest sum of resident pages not shared with a file.
+    """Samples the memory of a process and all below it: the largest sum of proportional set sizes.
 
-    Source: proc(5), statm (resident minus shared).
+    A page that several of them share counts once, a mapped file as far as it is resident. Source: proc(5), smaps.
     """
 
     def __init__(self, pid: int) -> None:
@@ -97,7 +87,7 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self.done.wait(SAMPLE_S):
-            self.peak_mb = max(self.peak_mb, sum(_private_mb(pid) for pid in descendants(self.pid)))
+            self.peak_mb = max(self.peak_mb, sum(_proportional_mb(pid) for pid in descendants(self.pid)))
 
 
 def descendants(pid: int) -> list[int]:
@@ -109,9 +99,9 @@ def descendants(pid: int) -> list[int]:
     return [pid, *(below for child in children for below in descendants(int(child)))]
 
 
-def _private_mb(pid: int) -> float:
+def _proportional_mb(pid: int) -> float:
     try:
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
-    except OSError:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has just ended
         return 0.0
-    return (int(resident) - int(shared)) * PAGE_MB
+    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:"))

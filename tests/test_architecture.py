@@ -19,18 +19,19 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 ORDER = [
     "errors", "types", "privacy", "sources", "images", "preprocess", "images.worker", "metrics", "networks",
     "runtime", "encoder", "extract", "store", "index", "search", "calibrate", "gallery", "ingest",
-    "dataset", "recipes", "packing", "fitting", "train", "evaluate", "figures", "report", "cli",
+    "dataset", "recipes", "packing", "fitting", "train", "evaluate", "figures", "report", "jobs", "demo",
+    "console", "cli",
 ]
 # fmt: on
 """A module imports only from earlier stages (and from its own). A new stage gets its place here."""
 
 HOMES = {
-    "click": {"cli"},
+    "click": {"cli", "console"},
     "lightning_fabric": {"fitting"},
     "matplotlib": {"figures"},
     "openvino": {"runtime"},
     "pydicom": {"images.dicom", "sources"},
-    "rich": {"cli"},
+    "rich": {"cli", "console"},
     "sqlite3": {"store"},
     "tensorboard": {"fitting"},
     "tifffile": {"images.raster"},
@@ -130,9 +131,7 @@ def texts() -> Iterator[Path]:
         for path in sorted((REPOSITORY / folder).rglob("*")):
             if path.is_file() and path.suffix in {".py", ".md", ".csv", ".toml", ".cff", ""}:
                 yield path
-    yield from (
-        path for path in sorted(REPOSITORY.glob("*")) if path.suffix in {".md", ".toml", ".cff", ".txt"}
-    )
+    yield from (path for path in sorted(REPOSITORY.glob("*")) if path.suffix in {".md", ".toml", ".cff", ".txt"})
     yield REPOSITORY / "Makefile"
 
 

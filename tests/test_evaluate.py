@@ -331,7 +331,7 @@ def test_what_cannot_be_evaluated_is_said_before_the_work(tmp_path: Path, pseudo
         evaluate_split(refs, ToyEncoder(), pseudonyms, gates=["soft"])
     with pytest.raises(UsageError, match="column finding"):
         evaluate_split(refs, ToyEncoder(), pseudonyms, relevant="finding")
-    with pytest.raises(UsageError, match="column view"):
+    with pytest.raises(UsageError, match="no query has view=axial"):
         evaluate_split(refs, ToyEncoder(), pseudonyms, apart=("view", "axial"))
 
 
@@ -350,8 +350,8 @@ def test_the_gates_follow_from_the_encoder() -> None:
 
 
 def test_organ24_pixels_come_close_to_what_was_measured_elsewhere(organ24: Path, pseudonyms: Pseudonyms) -> None:
-    """A tenth of the real images, spread over all classes: the pixels encoder stays far above chance."""
-    refs = manifest(organ24 / "manifest.csv")[::10]
+    """A twentieth of the real images, spread over all classes: the pixels encoder stays far above chance."""
+    refs = manifest(organ24 / "manifest.csv")[::20]
     document = evaluate_split(refs, PixelsEncoder(), pseudonyms, bootstrap=FEW, workers=1).metrics
     off = document["retrieval"]["pixels"]["off"]
     assert document["n_classes"] == 24

@@ -17,7 +17,7 @@ GROUPS = ["a", "b", "b", "a", "a"]
 IDS = ["e", "d", "c", "b", "a"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def index() -> ExactIndex:
     """Rows in order: (a, a) (0, 1); (a, b) (6, 8); (a, e) (0, 0); (b, c) (0, 1); (b, d) (3, 4)."""
     return from_features(ROWS, GROUPS, IDS)[0]

@@ -10,7 +10,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from cbmir import figures
+from cbmir.errors import UsageError
 from cbmir.figures import Curve, Row, Tile
+from cbmir.types import Hit, Ranking, Record
 
 GREY = np.full((6, 8), 128, np.uint8)
 
@@ -107,6 +109,27 @@ def test_saved_as_png_and_svg_always_with_the_same_bytes(tmp_path: Path) -> None
         return png.read_bytes(), svg.read_bytes()
 
     assert draw("one") == draw("two")
+
+
+def test_a_picture_is_written_in_the_format_of_its_suffix(tmp_path: Path) -> None:
+    figure = figures.sample_sheet([Tile(GREY, "brain")], "one")
+    figures.save_as(figure, tmp_path / "new" / "strip.svg")
+    assert b"<svg" in (tmp_path / "new" / "strip.svg").read_bytes()
+    with pytest.raises(UsageError, match=r"\.png or \.svg, not as \.gif"):
+        figures.save_as(figure, tmp_path / "strip.gif")
+
+
+def test_a_ranking_becomes_a_row_of_rank_class_and_distance() -> None:
+    hits = tuple(
+        Hit(rank, name, distance, Record(id=name, labels={"class": label} if label else {}))
+        for rank, name, distance, label in ((1, "a", 0.5, "chest"), (2, "b", 12.0, "liver"), (3, "c", 200.0, ""))
+    )
+    ranking = Ranking(hits, "fcl1", "hard", predicted=(("chest", 0.9),), n_candidates=7)
+    row = figures.ranking_row(ranking, {"a": GREY}, "chest")
+    assert row.title == "with class prediction (gate hard), predicted class chest: 7 records compared"
+    assert [tile.caption for tile in row.tiles] == ["1 chest\nd = 0.5000", "2 liver\nd = 12.00", "3 \nd = 200.0"]
+    assert [tile.wrong for tile in row.tiles] == [False, True, False]  # without a class nothing is judged
+    assert not any(tile.wrong for tile in figures.ranking_row(ranking, {}, None).tiles)
 
 
 @pytest.mark.parametrize("name", ["$x$", "a$b", r"\frac", "脳", "two\nlines", "<b>", "x" * 90])

@@ -17,7 +17,7 @@ LIKELY = np.array([0.2, 0.5, 0.3, 0.0], np.float32)
 ZERO = np.zeros(1, np.float32)
 
 
-@pytest.fixture()
+@pytest.fixture
 def index() -> ExactIndex:
     """One row per class at distance 1, 2, 3, 4 of zero, and one of a class the encoder does not know at 5."""
     features = np.arange(1, 6, dtype=np.float32)[:, None]
@@ -104,18 +104,12 @@ def test_what_is_measured_is_what_is_shipped() -> None:
     posterior = rng.dirichlet(np.ones(4), 20).astype(np.float32)
     hidden = [rng.integers(0, 300, i % 4) for i in range(20)]
 
-    ranked = list(
-        rank_all(
-            index, queries, gates=GATES, posterior=posterior, classes=CLASSES, tau=1.5, hidden=hidden
-        )
-    )
+    ranked = list(rank_all(index, queries, gates=GATES, posterior=posterior, classes=CLASSES, tau=1.5, hidden=hidden))
 
     assert len(ranked) == 20
     for query, opinion, own, rankings in zip(queries, posterior, hidden, ranked, strict=True):
         for gate in GATES:
-            found = search(
-                index, query, k=300, gate=gate, posterior=opinion, classes=CLASSES, tau=1.5, hidden=own
-            )
+            found = search(index, query, k=300, gate=gate, posterior=opinion, classes=CLASSES, tau=1.5, hidden=own)
             assert rankings[gate].positions.tolist() == found.positions.tolist()
             assert rankings[gate].distances.tolist() == found.distances.tolist()
             assert rankings[gate].n_candidates == found.n_candidates

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -39,7 +39,7 @@ def extract(
     workers: int | None = None,
     batch_size: int = 64,
     timeout_s: float = 60,
-) -> Iterator[Extracted]:
+) -> Generator[Extracted]:
     """Decode in worker processes while the network runs in a thread beside; one Extracted a file, in order.
 
     Memory is bounded by a few batches (and by the largest file's frames).

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .types import UInt8
+from .errors import UsageError
+from .types import Ranking, UInt8
 
 PAPER_TRAINING_ERROR = 0.0422
 """Training error after 30 epochs (paper, section 3.1.2)."""
@@ -63,13 +65,21 @@ class Curve:
 
 def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
     """Write folder/stem.png (150 dpi) and folder/stem.svg; the same figure gives the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
+    save_as(figure, png)
+    save_as(figure, svg)
+    return png, svg
+
+
+def save_as(figure: Figure, path: Path) -> None:
+    """Write one file; its suffix chooses the format. Raises UsageError unless it is .png or .svg."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"a picture is written as .png or .svg, not as {path.suffix or path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {"dpi": 150} if path.suffix.lower() == ".png" else {"metadata": {"Date": None}}
     with rc_context({"svg.hashsalt": "cbmir"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a class named in another script
-        figure.savefig(png, dpi=150)
-        figure.savefig(svg, metadata={"Date": None})
-    return png, svg
+        figure.savefig(path, **settings)
 
 
 def plain(text: str, limit: int = MAX_LABEL) -> str:
@@ -152,14 +162,14 @@ def pr_figure(curves: Sequence[Curve], title: str) -> Figure:
             curve.recall,
             curve.precision,
             color=COLOURS[place % len(COLOURS)],
-            linewidth=WIDTHS[min(place, len(WIDTHS) - 1)],
+            linewidth=WIDTHS[min(place, len(WIDTHS) - 1)] if len(curves) > 1 else 2.2,
             label=plain(curve.name, 60),
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.set_title(plain(title, 80), fontsize=11)
     axes.grid(alpha=0.3)
     if curves:
-        axes.legend(loc="lower left", fontsize=9)
+        axes.legend(loc="best", fontsize=9)
     return figure
 
 
@@ -263,3 +273,26 @@ def _caption_in(tiles: Sequence[Tile]) -> float:
     """Room the captions of a row need, inches."""
     lines = max((len(tile.caption.split("\n")[:2]) for tile in tiles if tile.caption), default=0)
     return LINE_IN * lines + 0.08
+
+
+def ranking_row(ranking: Ranking, pictures: Mapping[str, UInt8], expected: str | None) -> Row:
+    """A ranking as a row: rank, class and distance under each hit, hits of another class than `expected` in red.
+
+    pictures: uint8 by record id; a missing one is drawn blank. expected: None judges nothing.
+    """
+    title = _GATE_TITLES.get(ranking.gate, f"gate {ranking.gate}")
+    if ranking.gate == "hard" and ranking.predicted:
+        title += f", predicted class {ranking.predicted[0][0]}"
+    tiles = tuple(
+        Tile(
+            pictures.get(hit.id, _BLANK),
+            f"{hit.rank} {hit.record.group}\nd = {hit.distance:#.4g}",
+            wrong=expected is not None and hit.record.group not in ("", expected),
+        )
+        for hit in ranking
+    )
+    return Row(f"{title}: {ranking.n_candidates} records compared", tiles)
+
+
+_BLANK: UInt8 = np.full((8, 8), 235, np.uint8)
+_GATE_TITLES = {"hard": "with class prediction (gate hard)", "off": "without class prediction (gate off)"}

@@ -1,8 +1,10 @@
-"""The one door to a gallery: open, add, search, verify. A gallery is one directory, all under one encoder.
+"""The one door to a gallery: open, add, search, verify.
 
     DIR/gallery.sqlite   the store: the truth
     DIR/matrix/          features in the order they are searched, derived (index/matrix.py)
     DIR/reports/         what every index run did
+
+A gallery is one directory, all under one encoder. Searching by a stored id needs no network.
 """
 
 from __future__ import annotations
@@ -184,6 +186,7 @@ class Gallery:
 
         layer: None for the default. hide: whose images are left out; an unknown patient hides nothing.
         """
+        layer = self.layer_named(layer)
         record = self.record(record_id)
         matrix = self._matrix(layer)
         position = matrix.position(record.group, record_id)
@@ -209,6 +212,7 @@ class Gallery:
         query: what is known of the new image; its patient, study or series is hidden as `hide` says, and so is
         the image itself unless hide is none.
         """
+        layer = self.layer_named(layer)
         matrix = self._matrix(layer)
         own = NO_POSITIONS if query is None else self._own(matrix, hide, _owners_of(query))
         if query is not None and hide != "none":
@@ -237,11 +241,15 @@ class Gallery:
             found += problems(self._store, layer)
         return {"ok": not found, "records": self.count, "problems": found}
 
-    def _matrix(self, layer: str | None) -> Matrix:
-        """The matrix of a layer as the store is now."""
+    def layer_named(self, layer: str | None) -> str:
+        """The default layer for None. Raises UsageError for a layer the gallery does not have."""
         layer = layer or self.default_layer
         if layer not in self.layers:
             raise UsageError(f"there is no layer {layer!r}; the layers are {', '.join(self.layers)}")
+        return layer
+
+    def _matrix(self, layer: str) -> Matrix:
+        """The matrix of a layer as the store is now."""
         matrix = self._matrices.get(layer)
         if matrix is None or matrix.generation != self._store.generation():
             matrix = self._matrices[layer] = open_matrix(self._store, layer)
@@ -263,12 +271,11 @@ class Gallery:
         features: Float32,
         posterior: Float32 | None,
         k: int,
-        layer: str | None,
+        layer: str,
         gate: Gate,
         own: Int,
         query_id: str | None,
     ) -> Ranking:
-        layer = layer or self.default_layer
         tau = self.encoder.calibration.get("soft_gate_tau", {}).get(layer)
         classes = self.encoder.classes
         found = search(

@@ -74,10 +74,8 @@ def index_source(
         gallery.touch(plan.touched)
         tally = _Tally(plan)
         tally.tell(on_progress)
-        extracted = extract(
-            plan.todo, encoder, pseudonyms, workers=workers, batch_size=batch_size, timeout_s=timeout_s
-        )
-        with closing(extracted) as stream:  # type: ignore[type-var]
+        extracted = extract(plan.todo, encoder, pseudonyms, workers=workers, batch_size=batch_size, timeout_s=timeout_s)
+        with closing(extracted) as stream:
             for batch in _batches(stream):
                 tally.count(batch)
                 added = gallery.add([file for file in batch if not plan.keeps(file)], pseudonyms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import re
@@ -47,6 +46,8 @@ WHITE_LIST: Mapping[str, str] = MappingProxyType(
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _DATE = re.compile(r"(\d{4})\d{4}")
 _PRINTABLE = re.compile(r"[\w .,:;+\-*/\\()&#]{1,128}")
+_NUMERIC = re.compile(r"[\d.eE+\-\\ ]{1,64}")
+NUMBERS = frozenset({"Columns", "PixelSpacing", "Rows", "SliceThickness"})
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,10 @@ class Pseudonyms:
         return self._digest(b"fingerprint", b"")[:8]
 
     def image(self, uid_or_content: str | bytes, frame_index: int) -> str:
-        """The id of an image: of its SOP Instance UID (str), or of the bytes of its file, with its frame_index."""
+        """The id of an image: of its SOP Instance UID (str), or of the SHA-256 of its file (bytes), and frame_index."""
         if isinstance(uid_or_content, str):
             return self._digest(b"image uid", f"{uid_or_content}\n{frame_index}".encode())
-        content = hashlib.sha256(uid_or_content).hexdigest()
-        return self._digest(b"image content", f"{content}\n{frame_index}".encode())
+        return self._digest(b"image content", uid_or_content + f"\n{frame_index}".encode())
 
     def of(self, kind: Kind, value: str) -> str:
         """The pseudonym of a patient, study or series; the same value gives another one for another kind."""
@@ -140,7 +140,7 @@ def white_listed(values: Mapping[str, str], secrets_of_file: Iterable[str] = ())
     kept = {}
     for keyword, name in WHITE_LIST.items():
         text = _coarse(keyword, values.get(keyword, "").strip())
-        if text and not any(word in text.casefold() for word in words):
+        if text and (keyword in NUMBERS or not any(word in text.casefold() for word in words)):
             kept[name] = text
     return kept
 
@@ -151,7 +151,8 @@ def _coarse(keyword: str, text: str) -> str:
     if keyword == "StudyDate":
         match = _DATE.fullmatch(text)
         return match[1] if match else ""
-    return text if _PRINTABLE.fullmatch(text) else ""
+    pattern = _NUMERIC if keyword in NUMBERS else _PRINTABLE
+    return text if pattern.fullmatch(text) else ""
 
 
 def _age_band(text: str) -> str:

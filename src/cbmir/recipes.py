@@ -21,7 +21,7 @@ class Recipe:
     """
 
     name: str
-    weights: Literal["paper", "he"]
+    weights: Literal["paper", "he", "he-cvl"]
     biases: Literal["paper", "zero"]
     mean: float
     scale: float
@@ -55,7 +55,7 @@ PAPER = Recipe(
 PAPER_PRACTICAL = replace(
     PAPER,
     name="paper-practical",
-    weights="he",
+    weights="he-cvl",
     biases="zero",
     mean=0.3,
     scale=0.3,

@@ -71,8 +71,7 @@ def rank_all(
             own = NO_POSITIONS if hidden is None else hidden[row]
             opinion = None if posterior is None else posterior[row]
             yield {
-                gate: index.rank(distances, scope_of(gate, index.groups, opinion, classes, tau, own))
-                for gate in gates
+                gate: index.rank(distances, scope_of(gate, index.groups, opinion, classes, tau, own)) for gate in gates
             }
 
 

@@ -225,7 +225,7 @@ def make_split(
     Raises UsageError when out is there already and overwrite is not set, and as split, folds, write_manifest.
     """
     if out.exists() and not overwrite:
-        raise UsageError(f"{out} is there already: choose another name for the manifest.")
+        raise UsageError(f"{out} is there already: choose another name, or overwrite it.")
     patients = patients_of(refs, pseudonyms, workers, on_progress)
     known = [replace(ref, patient=patient) for ref, patient in zip(refs, patients, strict=True)]
     sides = split(known, test_fraction=test_fraction, seed=seed)

@@ -125,13 +125,17 @@ def _check_early(
     queries = [ref for ref in refs if ref.split == "test"]
     if not any(relevant in ref.labels for ref in queries):
         raise UsageError(f"no query has a value in the column {relevant}: name another, or label the queries")
-    if apart and apart[0] not in ("source", "modality") and not any(apart[0] in ref.labels for ref in queries):
-        raise UsageError(f"no query has a value in the column {apart[0]}: nothing can be told apart")
+    if apart and apart[0] != "modality" and not any(_value(ref, apart[0]) == apart[1] for ref in queries):
+        raise UsageError(f"no query has {apart[0]}={apart[1]}: nothing can be told apart")
     for gate in gates:
         if gate not in GATES:
             raise UsageError(f"there is no gate {gate}; the gates are {', '.join(GATES)}")
         if gate not in gates_of(encoder):
             raise UsageError(f"the encoder '{encoder.name}' cannot serve the gate {gate}; use gate off")
+
+
+def _value(ref: ImageRef, column: str) -> str | None:
+    return ref.source if column == "source" else ref.labels.get(column)
 
 
 def _about(encoder: Encoder) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
+from math import ceil
 
 import numpy as np
 
@@ -51,20 +52,12 @@ def choose_examples(gallery: EvaluationSide, queries: EvaluationSide, rankings: 
     known = [row for row in range(len(queries)) if not np.isnan(precision[row])]
     wrong = [row for row in known if _predicted_wrongly(queries.records[row])]
     right = sorted(set(known) - set(wrong), key=lambda row: (precision[row], queries.records[row].id))
-    shown = [
-        _example(
-            "predicted rightly, the class's query with most wrong hits without the gate",
-            layer,
-            row,
-            gallery,
-            queries,
-            gates,
-        )
-        for row in _one_a_class(right, queries, precision)
-    ]
+    why = "the query of its class with most wrong hits without a gate"
+    why += ", among those predicted rightly" if queries.posterior is not None else ""
+    shown = [_example(why, layer, row, gallery, queries, gates) for row in _one_a_class(right, queries, precision)]
     if wrong:
         row = max(wrong, key=lambda row: (precision[row], queries.records[row].id))
-        why = "predicted wrongly, though its neighbours without the gate are right: what a hard gate costs"
+        why = "of the queries predicted wrongly, the one with most right hits without a gate: what a hard gate costs"
         shown.append(_example(why, layer, row, gallery, queries, gates))
     return tuple(shown)
 
@@ -120,24 +113,25 @@ def _hits(gallery: EvaluationSide, measured: Measured, row: int) -> tuple[Hit, .
 
 def choose_samples(records: Sequence[Record], *, n_classes: int = 3, n_images: int = 8) -> Samples:
     """The first of each class, and the classes of most kinds (modality, source) in turn over their kinds."""
-    kinds: dict[str, dict[tuple[str, str], deque[Record]]] = {}
+    kinds: dict[str, dict[tuple[str, str], list[Record]]] = {}
     for record in records:
         if record.label is not None:
             of_kind = kinds.setdefault(record.label, {})
-            of_kind.setdefault((record.modality or "", record.source or ""), deque()).append(record)
+            of_kind.setdefault((record.modality or "", record.source or ""), []).append(record)
     most_varied = sorted(kinds, key=lambda name: (-len(kinds[name]), name))[:n_classes]
     one_each = tuple(next(iter(kinds[name].values()))[0] for name in sorted(kinds))
     return Samples(one_each, tuple((name, _in_turn(kinds[name].values(), n_images)) for name in most_varied))
 
 
-def _in_turn(queues: Iterable[deque[Record]], n_images: int) -> tuple[Record, ...]:
-    waiting = [deque(queue) for queue in queues]
-    taken: list[Record] = []
-    while waiting and len(taken) < n_images:
-        for queue in waiting:
-            taken.append(queue.popleft())
-        waiting = [queue for queue in waiting if queue]
-    return tuple(taken[:n_images])
+def _in_turn(kinds: Collection[Sequence[Record]], n_images: int) -> tuple[Record, ...]:
+    """Images of every kind in turn, those of a kind spread over its list: neighbours there are often one series."""
+    per_kind = ceil(n_images / len(kinds))
+    spread = [
+        [records[place] for place in np.linspace(0, len(records) - 1, min(per_kind, len(records))).round().astype(int)]
+        for records in kinds
+    ]
+    turns = (record for turn in zip_longest(*spread) for record in turn if record is not None)
+    return tuple(islice(turns, n_images))
 
 
 def records_shown(examples: Iterable[Example], samples: Samples) -> set[str]:

@@ -6,7 +6,9 @@ candidates are collected, not applied; MONOCHROME1 is flagged, not inverted (pre
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.pixels.decoders import JPEGExtended12BitDecoder
 from pydicom.pixels.processing import apply_modality_lut
@@ -28,6 +31,7 @@ from .limits import check_size, guarded
 
 Array = npt.NDArray[Any]
 
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote header values: patients first
 JPEGExtended12BitDecoder.add_plugin("imagecodecs", ("cbmir.images.jpeg12", "decode_frame"))
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
@@ -37,8 +41,8 @@ PLUGINS: Mapping[str, tuple[str, ...]] = {
     "1.2.840.10008.1.2.4.51": ("imagecodecs", "pylibjpeg", "gdcm"),
     "1.2.840.10008.1.2.4.57": ("pylibjpeg", "gdcm"),
     "1.2.840.10008.1.2.4.70": ("pylibjpeg", "gdcm"),
-    "1.2.840.10008.1.2.4.80": ("pyjpegls", "gdcm", "pylibjpeg"),
-    "1.2.840.10008.1.2.4.81": ("pyjpegls", "gdcm", "pylibjpeg"),
+    "1.2.840.10008.1.2.4.80": ("pyjpegls", "gdcm"),
+    "1.2.840.10008.1.2.4.81": ("pyjpegls", "gdcm"),
     "1.2.840.10008.1.2.4.90": ("pylibjpeg", "gdcm", "pillow"),
     "1.2.840.10008.1.2.4.91": ("pylibjpeg", "gdcm", "pillow"),
     "1.2.840.10008.1.2.4.201": ("pylibjpeg",),
@@ -46,6 +50,9 @@ PLUGINS: Mapping[str, tuple[str, ...]] = {
     "1.2.840.10008.1.2.4.203": ("pylibjpeg",),
 }
 """Per transfer syntax, the fastest plugin measured first, then those that read what it refuses."""
+
+ENDS_WITH_MARKER = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81))
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 NOT_PICTURES: Mapping[str, str] = {"SEG": "segmentation", "RTDOSE": "dose grid"}
 NOT_PICTURE_CLASSES: Mapping[str, str] = {
@@ -117,7 +124,7 @@ def _open(data: bytes, pseudonyms: Pseudonyms) -> _File:
         dataset=dataset,
         transfer_syntax=transfer_syntax,
         n_frames=n_frames,
-        uid_or_content=uid or data,
+        uid_or_content=uid or hashlib.sha256(data).digest(),
         attributes=attributes,
         patient=_pseudonym(pseudonyms, "patient", dataset, "PatientID"),
         study=_pseudonym(pseudonyms, "study", dataset, "StudyInstanceUID"),
@@ -243,17 +250,31 @@ def _decode(file: _File, index: int) -> tuple[Array, str]:
         raise BadImage("unsupported", f"Transfer syntax {_syntax_name(file)} is not read.") from None
     if not decoder.is_encapsulated:
         return decoder.as_array(file.dataset, index=index, raw=False)[0], "pydicom"
+    _check_complete(file, index)
     available = decoder.available_plugins
     for plugin in PLUGINS.get(file.transfer_syntax, available):
         if plugin not in available:
             continue
         try:
-            return decoder.as_array(file.dataset, index=index, raw=False, decoding_plugin=plugin)[0], plugin
-        except Exception:
+            with guarded("corrupt", DAMAGED):
+                return decoder.as_array(file.dataset, index=index, raw=False, decoding_plugin=plugin)[0], plugin
+        except BadImage:
             continue  # the next plugin may read it
     if not available:
         raise BadImage("unsupported", f"No decoder for {_syntax_name(file)} is installed.")
     raise BadImage("corrupt", DAMAGED)
+
+
+def _check_complete(file: _File, index: int) -> None:
+    """Some decoders fill what a cut JPEG lacks with grey: without its end marker it is not given to them.
+
+    The marker cannot occur in a scan, where 0xFF is followed by a stuffed 0 (ISO 10918-1 B.1.1.5, ISO 14495-1 A.1).
+    """
+    if file.transfer_syntax not in ENDS_WITH_MARKER:
+        return
+    stream = get_frame(file.dataset.PixelData, index, number_of_frames=file.n_frames)
+    if stream.rfind(END_OF_IMAGE) < stream.rfind(START_OF_SCAN):
+        raise BadImage("corrupt", DAMAGED)
 
 
 def _syntax_name(file: _File) -> str:

@@ -11,6 +11,7 @@ from ..errors import BadImage, Outcome
 MAX_PIXEL_BYTES = 2**30
 MAX_FRAMES = 5000
 MAX_FILE_BYTES = 2**31
+NOT_OF_THE_FILE = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 def check_size(rows: int, columns: int, samples: int, bytes_each: int, n_frames: int = 1) -> None:
@@ -30,15 +31,16 @@ def check_size(rows: int, columns: int, samples: int, bytes_each: int, n_frames:
 def guarded(outcome: Outcome, reason: str) -> Iterator[None]:
     """Every exception becomes BadImage(outcome, reason), whose text holds nothing of the file; warnings are dropped.
 
-    Libraries put header values into their messages, and header values may be a patient's.
+    Libraries put header values into their messages, and header values may be a patient's. A decoder written in Rust
+    panics with a BaseException that is no Exception.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
-        except BadImage:
+        except (BadImage, *NOT_OF_THE_FILE):
             raise
         except MemoryError:
             raise BadImage("refused", "The image does not fit into memory.") from None
-        except Exception:
+        except BaseException:
             raise BadImage(outcome, reason) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def read_picture(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
         picture = _open(data)
         provenance = Provenance(format=picture.format or "PNG", decoder="pillow")
         pixels, white = _picture_pixels(_upright(picture))
-        image = _image(pixels, (0.0, white), pseudonyms.image(data, 0), provenance)
+        image = _image(pixels, (0.0, white), pseudonyms.image(sha256(data).digest(), 0), provenance)
     yield image
 
 
@@ -104,11 +105,12 @@ def read_tiff(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
     """One image per full-size page of a TIFF file; 8 or 16 bits, grey, palette or colour."""
     with guarded("corrupt", "The TIFF file is truncated or damaged."):
         pages = _pages(tifffile.TiffFile(io.BytesIO(data)))
+    content = sha256(data).digest()
     n_failed = 0
     for index, page in enumerate(pages):
         try:
             with guarded("corrupt", "The TIFF file is truncated or damaged."):
-                image = _tiff_page(page, pseudonyms.image(data, index), index)
+                image = _tiff_page(page, pseudonyms.image(content, index), index)
         except BadImage as error:
             if len(pages) == 1:
                 raise
@@ -137,9 +139,11 @@ def _pages(tiff: tifffile.TiffFile) -> list[Any]:
 
 def _tiff_page(page: Any, image_id: str, index: int) -> DecodedImage:
     photometric = getattr(page.photometric, "name", "")
-    if page.dtype is None or page.dtype.kind not in "uif" or page.ndim > 3 or page.imagedepth > 1:
+    if page.dtype is None or page.dtype.kind not in "buif" or page.ndim > 3 or page.imagedepth > 1:
         raise BadImage("unsupported", "The TIFF page is not a grey or colour picture that can be read.")
     pixels = page.asarray()
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
     if photometric == "PALETTE" and page.colormap is not None:
         pixels = np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1)
     elif pixels.ndim == 3 and page.planarconfig == 2:
@@ -170,8 +174,11 @@ def _tiff_colour(pixels: Array, photometric: str, white: float) -> Array:
         return pixels[:, :, 0]
     if photometric not in ("RGB", "YCBCR", "PALETTE") or n_samples > 4:
         raise BadImage("unsupported", "The TIFF page has colours that are not read; save it as RGB.")
-    if pixels.dtype == np.uint8:
-        return np.ascontiguousarray(pixels[:, :, :3])
-    scaled = pixels[:, :, :3].astype(np.float32) * np.float32(255 / white)
+    colours = np.ascontiguousarray(pixels[:, :, :3])
+    if colours.dtype.kind == "u":
+        # The top 8 bits; some palettes hold 8 bits in 16.
+        shift = 0 if photometric == "PALETTE" and colours.max() <= 255 else int(white).bit_length() - 8
+        return (colours >> max(shift, 0)).astype(np.uint8)
+    scaled = colours.astype(np.float32) * np.float32(255 / white)
     rounded: Array = np.clip(scaled + np.float32(0.5), 0, 255).astype(np.uint8)
     return rounded

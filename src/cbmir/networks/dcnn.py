@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Init = Literal["paper", "he"]
+Init = Literal["paper", "he", "he-cvl"]
 Biases = Literal["paper", "zero"]
 
 
@@ -74,14 +74,16 @@ class DCNN(nn.Module):
     def initialise(self, weights: Init, biases: Biases, generator: torch.Generator) -> None:
         """Draw the weights and set the biases.
 
-        weights: `paper`, N(0, 0.01); `he`, N(0, sqrt(2 / fan_in)), which keeps the size of activations through ReLUs.
+        weights: `paper`, N(0, 0.01); `he`, N(0, sqrt(2 / fan_in)), which keeps the size of activations through ReLUs;
+        `he-cvl`, `he` in the convolutional layers and `paper` in the others.
         biases: `paper`, 1 in CVL2, CVL4, CVL5 and all FCLs, else 0; `zero`, 0 everywhere.
         """
         for name, layer in self.named_modules():
             if not isinstance(layer, nn.Conv2d | nn.Linear):
                 continue
             fan_in = layer.weight[0].numel()
-            std = 0.01 if weights == "paper" else (2 / fan_in) ** 0.5
+            he = weights == "he" or (weights == "he-cvl" and isinstance(layer, nn.Conv2d))
+            std = (2 / fan_in) ** 0.5 if he else 0.01
             layer.weight.normal_(0.0, std, generator=generator)
             assert layer.bias is not None
             layer.bias.fill_(1.0 if biases == "paper" and name in PAPER_BIAS_ONE else 0.0)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Float32, Record
-from .database import check_vacant, connect_existing, connect_new, migrate, sentences, take_lock, transaction
+from .database import connect_existing, create_database, sentences, take_lock, transaction
 from .entries import OWNERS, Added, Block, Entry, StoredFile, check_entry
 
 __all__ = ["OWNERS", "Added", "Block", "Entry", "Store", "StoredFile"]
@@ -41,15 +41,14 @@ class Store:
     @classmethod
     def create(cls, directory: Path, layers: Mapping[str, int], meta: Mapping[str, Any]) -> Store:
         """A new, empty store in a folder that is not there or empty. layers: name -> dim, the default first."""
-        check_vacant(directory)
-        with sentences(directory):
-            connection = connect_new(directory, list(layers.values()))
-            with transaction(connection):
-                migrate(connection)
-                rows = [(key, json.dumps(value)) for key, value in {"generation": 0, **meta}.items()]
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-                connection.executemany("INSERT INTO layer (name, dim) VALUES (?, ?)", list(layers.items()))
-        return cls(directory, connection)
+        rows = [(key, json.dumps(value)) for key, value in {"generation": 0, **meta}.items()]
+
+        def fill(connection: sqlite3.Connection) -> None:
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+            connection.executemany("INSERT INTO layer (name, dim) VALUES (?, ?)", list(layers.items()))
+
+        create_database(directory, list(layers.values()), fill)
+        return cls.open(directory)
 
     @classmethod
     def open(cls, directory: Path) -> Store:
@@ -102,9 +101,7 @@ class Store:
         """Remembers new sizes and times of files whose content is the same."""
         rows = [(file.size, file.mtime_ns, file.root, file.shown) for file in files]
         with self.writing(), sentences(self.directory), transaction(self._connection):
-            self._connection.executemany(
-                "UPDATE file SET size = ?, mtime_ns = ? WHERE root = ? AND shown = ?", rows
-            )
+            self._connection.executemany("UPDATE file SET size = ?, mtime_ns = ? WHERE root = ? AND shown = ?", rows)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -287,5 +284,3 @@ def _blob(values: Float32) -> bytes:
 
 def _vector(blob: bytes) -> Float32:
     return np.frombuffer(blob, "<f4").astype(np.float32, copy=False)
-
-

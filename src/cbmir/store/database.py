@@ -5,8 +5,9 @@ A change of schema is a new entry at the end of MIGRATIONS, never an edit of an 
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from ..errors import BadGallery
 
 DATABASE = "gallery.sqlite"
 _LOCK = "writer.lock"
+_UNFINISHED = DATABASE + ".new"
 _BUSY_S = 5  # how long a write waits for a reader that finishes the log, before it gives up
-_PAGE_SIZES = (4096, 8192, 16384, 32768)
+_PAGE_SIZES = (4096, 8192, 16384)  # of 32,768 the log writes so much more that adding gets slower
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -66,25 +68,34 @@ def _disk_bytes(payload: int, page: int) -> float:
     return overflow_pages * page + page / ((page - 8) // (local + 8))
 
 
+def create_database(directory: Path, dims: Sequence[int], fill: Callable[[sqlite3.Connection], None]) -> None:
+    """A database for rows of features of these dims. It gets its name when it is whole: `fill` has the last word.
+
+    Raises BadGallery when there is one already, or the folder holds anything else.
+    """
+    check_vacant(directory)
+    with sentences(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with closing(take_lock(directory)):
+            check_vacant(directory)
+            new = directory / _UNFINISHED
+            new.unlink(missing_ok=True)
+            with closing(_connect(new, "rwc")) as connection:
+                connection.execute(f"PRAGMA page_size = {page_size(dims)}")
+                with transaction(connection):
+                    migrate(connection)
+                    fill(connection)
+            os.replace(new, directory / DATABASE)
+
+
 def check_vacant(directory: Path) -> None:
-    """Raises BadGallery unless a gallery may be made here: nothing there, an empty folder, or a creation cut short."""
     if directory.exists() and not directory.is_dir():
         raise BadGallery(f"{directory} is a file; a gallery is a folder")
-    if (directory / DATABASE).is_file():
-        with sentences(directory), closing(_connect(directory, "rw")) as connection:
-            if _version(connection):
-                raise BadGallery(f"there is a gallery in {directory} already")
-    elif directory.is_dir() and any(directory.iterdir()):
+    if (directory / DATABASE).exists():
+        raise BadGallery(f"there is a gallery in {directory} already")
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    if any(not name.startswith((_LOCK, _UNFINISHED)) for name in names):
         raise BadGallery(f"{directory} holds other files; a gallery needs a folder of its own")
-
-
-def connect_new(directory: Path, dims: Sequence[int]) -> sqlite3.Connection:
-    """A database without tables, made for rows of features of these dims."""
-    directory.mkdir(parents=True, exist_ok=True)
-    connection = _connect(directory, "rwc")
-    connection.execute(f"PRAGMA page_size = {page_size(dims)}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    return connection
 
 
 def connect_existing(directory: Path) -> sqlite3.Connection:
@@ -92,16 +103,25 @@ def connect_existing(directory: Path) -> sqlite3.Connection:
     if not (directory / DATABASE).is_file():
         raise BadGallery(f"there is no gallery in {directory}; make one with `cbmir index`")
     with sentences(directory):
-        connection = _connect(directory, "rw")
-        version = _version(connection)
-        if version == 0:
-            raise BadGallery(f"the gallery in {directory} was never finished; index into it again")
-        if version > len(MIGRATIONS):
-            raise BadGallery(f"the gallery in {directory} was made by a newer cbmir; use that one")
-        if version < len(MIGRATIONS):
-            with transaction(connection):
-                migrate(connection)
+        connection = _connect(directory / DATABASE, "rw")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            _bring_up(directory, connection)
+        except BaseException:
+            connection.close()
+            raise
     return connection
+
+
+def _bring_up(directory: Path, connection: sqlite3.Connection) -> None:
+    version = _version(connection)
+    if version == 0:
+        raise BadGallery(f"{directory / DATABASE} is no database of cbmir; delete it and index again")
+    if version > len(MIGRATIONS):
+        raise BadGallery(f"the gallery in {directory} was made by a newer cbmir; use that one")
+    if version < len(MIGRATIONS):
+        with transaction(connection):
+            migrate(connection)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -154,8 +174,8 @@ def sentences(directory: Path) -> Iterator[None]:
         raise BadGallery(f"the gallery {directory} cannot be used: {error.strerror or error}") from None
 
 
-def _connect(directory: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{(directory / DATABASE).resolve().as_uri()}?mode={mode}"
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -1,0 +1,203 @@
+"""What the command line prints: JSON, tables of text, and progress bars on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from .types import Ranking
+
+if TYPE_CHECKING:
+    from .fitting import StepReport
+
+
+class Tell(Protocol):
+    """Moves a bar. note: a few words behind it."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+def show(value: Any, as_json: bool, lines: Callable[[Any], Sequence[str]]) -> None:
+    """One JSON document, or what `lines` makes of the value."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else "\n".join(lines(value)))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Tell]:
+    """A bar with rate and time left on stderr, where that is a terminal; it appears at the first call of `tell`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, note="", visible=False)
+
+        def tell(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note, visible=True)
+
+        yield tell
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[StepReport], None]]:
+    """The same for a training run: images done of all epochs, loss and error of the epoch so far."""
+    with progress("training") as tell:
+
+        def report(step: StepReport) -> None:
+            note = f"epoch {step.epoch}/{step.epochs} loss {step.loss:.3f} error {step.error:.3f}"
+            tell(step.done, step.total, note)
+
+        yield report
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of text, as wide as they need to be; numbers stay as given."""
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [header, *rows]
+    ]
+
+
+def pairs(value: Mapping[str, Any]) -> list[str]:
+    """name: value, one a line; nested mappings indented."""
+    lines: list[str] = []
+    for name, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            lines += [f"{name}:", *("  " + line for line in pairs(inner))]
+        else:
+            shown = ", ".join(map(str, inner)) if isinstance(inner, list | tuple) else inner
+            lines.append(f"{name}: {'-' if shown in (None, '') or shown == {} else shown}")
+    return lines
+
+
+def ranking_document(ranking: Ranking) -> dict[str, Any]:
+    """The JSON of `cbmir search` (DESIGN: contract)."""
+    return {
+        "query": {
+            "id": ranking.query_id,
+            "predicted": [{"class": name, "probability": probability} for name, probability in ranking.predicted],
+            "in_distribution": None,
+            "layer": ranking.layer,
+            "gate": ranking.gate,
+            "candidates": ranking.n_candidates,
+        },
+        "hits": [
+            {
+                "rank": hit.rank,
+                "id": hit.id,
+                "distance": hit.distance,
+                "score": hit.score,
+                "class": hit.record.group or None,
+                "label": hit.record.label,
+                "predicted": hit.record.predicted,
+                "modality": hit.record.modality,
+                "patient": hit.record.patient,
+            }
+            for hit in ranking
+        ],
+    }
+
+
+def ranking_lines(document: Mapping[str, Any]) -> list[str]:
+    query = document["query"]
+    likely = ", ".join(f"{p['class']} {p['probability']:.2f}" for p in query["predicted"][:3])
+    head = f"layer {query['layer']}, gate {query['gate']}, {query['candidates']} images compared"
+    rows = [
+        [str(hit["rank"]), f"{hit['distance']:.4f}", hit["class"] or "-", hit["modality"] or "-", hit["id"]]
+        for hit in document["hits"]
+    ]
+    lines = [f"query looks like: {likely}"] if likely else []
+    return [*lines, head, *(table(["rank", "distance", "class", "modality", "id"], rows) if rows else ["no hits"])]
+
+
+def index_lines(report: Mapping[str, Any]) -> list[str]:
+    outcomes = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in report["outcomes"].items() if n) or "none"
+    lines = [
+        f"{report['added']} images added, {report['unchanged']} files unchanged, {report['vanished']} vanished, "
+        f"{report['duplicates']} duplicates left out",
+        f"files looked at: {outcomes}",
+    ]
+    lines += [f"  {bad['path']}: {bad['outcome']}: {bad['reason']}" for bad in report["failed"][:10]]
+    if len(report["failed"]) > 10:
+        lines.append(f"  and {len(report['failed']) - 10} more, all in the run report")
+    return [*lines, f"run report: {report['report']}"]
+
+
+def training_lines(report: Mapping[str, Any]) -> list[str]:
+    last = report["log"][-1]
+    return [
+        f"trained on {report['n_training']} images, watched on {report['n_validation']}, "
+        f"{len(report['failed'])} files gave no image",
+        f"training loss {last['loss']:.4f}, error {last['error']:.4f} (the paper reports a training error of 0.0422)",
+        f"encoder {report['out']} ({report['fingerprint']})",
+    ]
+
+
+def evaluation_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """The key figures of metrics.json."""
+    rows = [
+        [layer, gate, *(_figure(values[name]) for name in ("mAP", "mAP_macro", "P@1", "P@10")), _interval(values)]
+        for layer, gates in metrics["retrieval"].items()
+        for gate, values in gates.items()
+    ]
+    lines = [f"{metrics['n_queries']} queries in a gallery of {metrics['n_gallery']} images"]
+    lines += table(["layer", "gate", "mAP", "macro", "P@1", "P@10", "mAP 95 %"], rows)
+    if classes := metrics["classification"]:
+        names = ("top1", "macro_precision", "macro_recall", "F1")
+        lines.append(", ".join(f"{name} {_figure(classes[name])}" for name in names))
+    return lines
+
+
+def demo_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = index_lines(result["indexed"])
+    if result["mAP"] is not None:
+        lines.append(f"mAP {result['mAP']:.3f} (layer {result['layer']}, whole gallery)")
+    return [*lines, f"gallery: {result['gallery']}", f"report: {result['report']}"]
+
+
+def dataset_lines(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Images (patients) of each class and split."""
+    splits = sorted({split for sides in counts.values() for split in sides})
+    rows = [
+        [label or "(none)", *(f"{s.images} ({s.patients})" if (s := sides.get(split)) else "-" for split in splits)]
+        for label, sides in counts.items()
+    ]
+    return table(["class", *(split or "images (patients)" for split in splits)], rows)
+
+
+def check_lines(report: Any) -> list[str]:
+    """What `dataset check` found, worst first."""
+    lines = [f"leak: patient {leak.patient} is in {' and '.join(leak.images)}" for leak in report.leaks]
+    lines += [f"{'leak: ' if twins.across else ''}same file: {', '.join(twins.paths)}" for twins in report.duplicates]
+    lines += [
+        f"near-duplicate of another split: {near.path} and {near.like}, {near.bits} of 256 bits apart"
+        for near in report.near_duplicates
+    ]
+    lines += [f"missing: {path}" for path in report.missing]
+    lines += [f"no image: {bad['path']}: {bad['reason']}" for bad in report.failed]
+    if report.one_sided:
+        lines.append(f"only in one split: {', '.join(report.one_sided)}")
+    if report.patients_unknown:
+        lines.append(f"{report.patients_unknown} images have no known patient, each counts as its own")
+    return [*lines, "LEAKAGE: patients or files are in more than one split" if report.leaking else "no leakage found"]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(values: Mapping[str, Any]) -> str:
+    low, high = values["mAP_ci95"] or (None, None)
+    return f"{_figure(low)} to {_figure(high)}"

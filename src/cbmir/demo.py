@@ -1,0 +1,200 @@
+"""The demo: the whole job on one folder. With classes: train, index, search, evaluate; without: index and search."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import dataset, jobs
+from .encoder import load_encoder
+from .errors import BadManifest, CbmirError, UsageError
+from .evaluate import evaluate_split
+from .gallery import Gallery
+from .ingest import IndexReport
+from .privacy import load_pseudonyms
+from .recipes import DEMO, Recipe
+from .report import write_report, write_search_report
+from .sources import labelled, open_source
+from .types import Gate, ImageRef, Ranking
+
+if TYPE_CHECKING:
+    from .fitting import Progress as TrainingProgress
+
+Progress = Callable[[int, int], None]
+N_EXAMPLES = 3
+"""Searches shown."""
+
+
+def run_demo(
+    source: Path | None,
+    out: Path,
+    *,
+    encoder_name: str | None = None,
+    recipe: Recipe = DEMO,
+    workers: int | None = None,
+    say: Callable[[str], None],
+    on_progress: Progress | None = None,
+    on_training: TrainingProgress | None = None,
+) -> dict[str, Any]:
+    """Do the whole job on `source`, or on pydicom's own files, and write it below `out`. Started again, it goes on.
+
+    Returns {"gallery", "report", "encoder", "indexed": the index report, "mAP": of the default layer or None}.
+    Raises UsageError for a source that is missing.
+    """
+    source = bundled_files() if source is None else source
+    refs = _labelled_or_none(source)
+    if refs is None:
+        return _search_only(source, out, encoder_name or "pixels", workers, say, on_progress)
+    refs = _with_splits(refs, workers)
+    encoder = encoder_name or _trained(refs, out / "encoder", recipe, workers, say, on_progress, on_training)
+    say("indexing the train side")
+    indexed = jobs.index_refs(
+        out / "gallery",
+        jobs.of_split(refs, "train"),
+        encoder_name=encoder,
+        workers=workers,
+        on_progress=_counted(on_progress),
+    )
+    with Gallery.open(out / "gallery") as gallery:
+        gate: Gate = "hard" if gallery.encoder.classes else "off"
+        for ref in _one_of_each(jobs.of_split(refs, "test"))[:N_EXAMPLES]:
+            ranking = jobs.search_file(gallery, ref.path, k=8, gate=gate)
+            say(f"{ref.shown}: {_told(ranking)}")
+            jobs.draw_strip(gallery, ranking, ref.path, 1, out / "searches" / f"{ref.label}.png")
+    say("evaluating: gallery is the train side, queries are the test side")
+    evaluation = evaluate_split(
+        refs, load_encoder(encoder), load_pseudonyms(), workers=workers, on_progress=on_progress
+    )
+    report = write_report(
+        evaluation.metrics,
+        out / "report",
+        examples=evaluation.examples,
+        samples=evaluation.samples,
+        pictures=evaluation.pictures,
+    )
+    layer = next(iter(load_encoder(encoder).layers))
+    mean_ap = evaluation.metrics["retrieval"][layer]["off"]["mAP"]
+    return _result(out, report, encoder, indexed) | {"layer": layer, "mAP": mean_ap}
+
+
+def bundled_files() -> Path:
+    """The real DICOM files that come with pydicom."""
+    found = importlib.util.find_spec("pydicom")
+    if found is None or found.origin is None:
+        raise CbmirError("pydicom is not installed: install cbmir again.")
+    return Path(found.origin).parent / "data" / "test_files"
+
+
+def _labelled_or_none(source: Path) -> list[ImageRef] | None:
+    if not source.exists():
+        raise UsageError(f"There is no {source}.")
+    if not source.is_dir() and source.suffix.lower() != ".csv":
+        raise UsageError(f"{source} is not a folder or manifest: the demo needs a collection to search.")
+    try:
+        refs = labelled(source)
+    except BadManifest:
+        return None
+    return refs if len({ref.label for ref in refs}) > 1 else None
+
+
+def _with_splits(refs: Sequence[ImageRef], workers: int | None) -> list[ImageRef]:
+    """As the manifest says; else split by patient, 70 to 30."""
+    if {"train", "test"} <= {ref.split for ref in refs}:
+        return list(refs)
+    patients = dataset.patients_of(refs, load_pseudonyms(), workers)
+    known = [replace(ref, patient=ref.patient or patient) for ref, patient in zip(refs, patients, strict=True)]
+    return [replace(ref, split=side) for ref, side in zip(refs, dataset.split(known), strict=True)]
+
+
+def _trained(
+    refs: Sequence[ImageRef],
+    out: Path,
+    recipe: Recipe,
+    workers: int | None,
+    say: Callable[[str], None],
+    on_progress: Progress | None,
+    on_training: TrainingProgress | None,
+) -> str:
+    """The encoder trained on the train side, or the one an earlier run left."""
+    if (out / "encoder.json").is_file():
+        say(f"using the encoder trained before: {out}")
+        return str(out)
+    from .train import train
+
+    say(f"training the paper's network by the recipe '{recipe.name}', {recipe.epochs} epochs")
+    train(
+        jobs.of_split(refs, "train"),
+        recipe,
+        out,
+        pseudonyms=load_pseudonyms(),
+        workers=workers,
+        on_decode=on_progress,
+        on_progress=on_training,
+    )
+    return str(out)
+
+
+def _search_only(
+    source: Path,
+    out: Path,
+    encoder: str,
+    workers: int | None,
+    say: Callable[[str], None],
+    on_progress: Progress | None,
+) -> dict[str, Any]:
+    """No classes: index everything, and search with images of the gallery itself."""
+    say(f"indexing {source} with the encoder '{encoder}'")
+    indexed = jobs.index_refs(
+        out / "gallery",
+        list(open_source(source)),
+        encoder_name=encoder,
+        workers=workers,
+        on_progress=_counted(on_progress),
+    )
+    strips: list[tuple[str, Path]] = []
+    with Gallery.open(out / "gallery") as gallery:
+        for record_id in _spread(gallery.ids(), N_EXAMPLES):
+            ranking = gallery.search_id(record_id, k=8)
+            picture = out / "searches" / f"{record_id}.png"
+            say(f"image {record_id}: {_told(ranking)}")
+            jobs.draw_strip(gallery, ranking, None, 1, picture)
+            strips.append((_told(ranking), picture))
+        about = gallery.info()
+    report = write_search_report(about, indexed.as_dict(), strips, out / "report")
+    return _result(out, report, encoder, indexed) | {"layer": None, "mAP": None}
+
+
+def _result(out: Path, report: Path, encoder: str, indexed: IndexReport) -> dict[str, Any]:
+    return {
+        "gallery": str(out / "gallery"),
+        "report": str(report),
+        "encoder": encoder,
+        "indexed": indexed.as_dict(),
+    }
+
+
+def _one_of_each(refs: Sequence[ImageRef]) -> list[ImageRef]:
+    """The first image of every class, in the order of the manifest."""
+    firsts: dict[str | None, ImageRef] = {}
+    for ref in refs:
+        firsts.setdefault(ref.label, ref)
+    return list(firsts.values())
+
+
+def _spread(ids: Sequence[str], n: int) -> list[str]:
+    """n of the ids, evenly apart."""
+    return [ids[(2 * i + 1) * len(ids) // (2 * n)] for i in range(min(n, len(ids)))]
+
+
+def _told(ranking: Ranking) -> str:
+    """One line on a ranking: what was predicted, and the classes (or modalities) found."""
+    found = ", ".join(hit.record.group or hit.record.modality or "unknown" for hit in ranking) or "nothing"
+    predicted = f"looks like {ranking.predicted[0][0]}; " if ranking.predicted else ""
+    return f"{predicted}found {found}"
+
+
+def _counted(on_progress: Progress | None) -> Callable[[int, int, Mapping[Any, int]], None] | None:
+    return None if on_progress is None else lambda done, total, _: on_progress(done, total)

@@ -1,0 +1,265 @@
+"""What a verb does, where it takes more than one call: the modules put together, once, for the command line and others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadEncoder, BadGallery, CbmirError, UsageError
+from .gallery import Gallery
+from .types import Gate, Hide, Hit, ImageRef, Ranking, Record
+
+if TYPE_CHECKING:  # searching by id and `info` need none of them
+    from .extract import Extracted
+    from .ingest import IndexReport, Progress
+
+THUMBNAIL_SIDE = 168
+"""Pixels on a side of the pictures in a result strip."""
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a file, encoder or gallery is, by its content. Raises UsageError when there is nothing at path."""
+    if not path.exists():
+        raise UsageError(f"There is no {path}.")
+    if (path / "gallery.sqlite").is_file():
+        with Gallery.open(path) as gallery:
+            return {"kind": "gallery", **gallery.info()}
+    if (path / "encoder.json").is_file():
+        return {"kind": "encoder", **_encoder(path)}
+    if path.is_dir():
+        raise UsageError(f"{path} is neither a gallery nor an encoder; `cbmir index {path} --gallery DIR` makes one.")
+    return {"kind": "file", **_file(path)}
+
+
+def _encoder(path: Path) -> dict[str, Any]:
+    from .encoder import load_encoder
+
+    encoder = load_encoder(path)
+    saved = json.loads((path / "encoder.json").read_text(encoding="utf-8"))
+    training = saved["training"]
+    return {
+        "name": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "precision": encoder.precision,
+        "layers": dict(encoder.layers),
+        "classes": list(encoder.classes),
+        "calibration": dict(encoder.calibration),
+        "recipe": training["recipe"],
+        "epochs_done": len(training["log"]),
+        "last_epoch": training["log"][-1] if training["log"] else None,
+    }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    from .images import read_image
+    from .privacy import load_pseudonyms
+
+    images = read_image(path, load_pseudonyms())
+    first = images[0]
+    return {
+        "images": len(images),
+        "id": first.id,
+        "modality": first.modality,
+        "rows": first.pixels.shape[0],
+        "columns": first.pixels.shape[1],
+        "colour": first.is_colour,
+        "values": [float(first.pixels.min()), float(first.pixels.max())],
+        "monochrome1": first.monochrome1,
+        "windows": [[window.center, window.width, window.function] for window in first.windows],
+        "attributes": dict(first.attributes),
+        **first.provenance.as_dict(),
+    }
+
+
+def of_split(refs: Sequence[ImageRef], split: str | None) -> list[ImageRef]:
+    """The images of one split; all of them when no split is named. Raises UsageError when it has none."""
+    if split is None:
+        return list(refs)
+    chosen = [ref for ref in refs if ref.split == split]
+    if not chosen:
+        splits = sorted({ref.split for ref in refs if ref.split})
+        raise UsageError(f"No image is in split '{split}'; the splits are: {', '.join(splits) or 'none'}.")
+    return chosen
+
+
+def index_into(
+    directory: Path,
+    sources: Sequence[Path],
+    *,
+    encoder_name: str | None = None,
+    precision: str = "auto",
+    split: str | None = None,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+) -> IndexReport:
+    """Bring the gallery in `directory` up to date with the sources; make it when it is not there.
+
+    encoder_name: a directory or name; None is `pixels` for a new gallery, and the encoder a gallery was made with.
+    Raises UsageError for a source that is missing or empty, BadGallery for an encoder that is not the gallery's.
+    """
+    from .sources import open_source
+
+    refs = of_split(list(chain.from_iterable(open_source(source) for source in sources)), split)
+    if not refs:
+        raise UsageError(f"There are no files in {', '.join(str(source) for source in sources)}.")
+    return index_refs(
+        directory, refs, encoder_name=encoder_name, precision=precision, workers=workers, on_progress=on_progress
+    )
+
+
+def index_refs(
+    directory: Path,
+    refs: Sequence[ImageRef],
+    *,
+    encoder_name: str | None = None,
+    precision: str = "auto",
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+) -> IndexReport:
+    """As index_into, for images that are known already."""
+    from .ingest import index_source
+    from .privacy import load_pseudonyms
+
+    pseudonyms = load_pseudonyms()
+    with _gallery_for(directory, encoder_name, precision) as gallery:
+        encoder = encoder_of(gallery, encoder_name)
+        return index_source(refs, gallery, encoder, pseudonyms, workers=workers, on_progress=on_progress)
+
+
+def _gallery_for(directory: Path, encoder_name: str | None, precision: str) -> Gallery:
+    from .encoder import load_encoder
+    from .privacy import load_pseudonyms
+
+    if (directory / "gallery.sqlite").is_file():
+        gallery = Gallery.open(directory)
+        if precision not in ("auto", gallery.encoder.precision):
+            gallery.close()
+            raise BadGallery(f"The gallery {directory} was made in {gallery.encoder.precision}, not {precision}.")
+        return gallery
+    name = encoder_name or "pixels"
+    encoder = load_encoder(name, precision=precision)
+    where = name if name == "pixels" else str(Path(name).resolve())
+    return Gallery.create(directory, encoder, load_pseudonyms(), encoder_path=where)
+
+
+def encoder_of(gallery: Gallery, encoder_name: str | None = None) -> Any:
+    """The gallery's encoder in the gallery's precision, from where it was, or from `encoder_name`.
+
+    Raises BadEncoder when it is no longer there, BadGallery when it is not the one.
+    """
+    from .encoder import load_encoder
+
+    try:
+        encoder = load_encoder(encoder_name or gallery.encoder_path, precision=gallery.encoder.precision)
+    except UsageError as error:
+        if encoder_name:
+            raise
+        raise BadEncoder(
+            f"The gallery's encoder {gallery.encoder} is no longer at {gallery.encoder_path}; say where with --encoder."
+        ) from error
+    gallery.check_encoder(encoder)
+    return encoder
+
+
+def search_file(
+    gallery: Gallery,
+    file: Path,
+    *,
+    k: int = 10,
+    layer: str | None = None,
+    gate: Gate = "off",
+    hide: Hide = "patient",
+    frame_number: int = 1,
+    encoder_name: str | None = None,
+) -> Ranking:
+    """Images of the gallery like one frame (from 1) of a file. Raises CbmirError when the file gives no image."""
+    from .extract import extract
+    from .privacy import load_pseudonyms
+
+    if k < 1:
+        raise UsageError("k must be at least 1.")
+    layer = gallery.layer_named(layer)
+    ref = query_ref(file)
+    pseudonyms = load_pseudonyms()
+    gallery.check_pseudonyms(pseudonyms)
+    [extracted] = extract([ref], encoder_of(gallery, encoder_name), pseudonyms, workers=1)
+    frame = _frame_of(extracted, file, frame_number)
+    return gallery.search_features(
+        extracted.features[layer][frame],
+        None if extracted.posterior is None else extracted.posterior[frame],
+        k,
+        layer=layer,
+        gate=gate,
+        hide=hide,
+        query=extracted.records[frame],
+    )
+
+
+def query_ref(file: Path) -> ImageRef:
+    """A file somebody named. Raises UsageError when it is not there or is a folder."""
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}." if not file.exists() else f"{file} is a folder, not an image.")
+    return ImageRef(path=file.absolute(), shown=file.name)
+
+
+def _frame_of(extracted: Extracted, file: Path, frame_number: int) -> int:
+    """Row of the wanted frame, counted from 1 as DICOM does."""
+    if not extracted.records:
+        raise CbmirError(f"{file} gives no image ({extracted.decoded.outcome}): {extracted.decoded.reason}")
+    wanted = frame_number - 1
+    for row, record in enumerate(extracted.records):
+        if record.frame_index == wanted:
+            return row
+    raise UsageError(f"{file} has no readable frame {frame_number}; it has {len(extracted.records)}.")
+
+
+def draw_strip(gallery: Gallery, ranking: Ranking, file: Path | None, frame_number: int, out: Path) -> None:
+    """Draw the query and its hits, left to right, into a picture; hits of another class are framed in red.
+
+    file: the query's file, None for a query by id. out: its suffix chooses the format. A hit whose file is no longer
+    there is drawn as an empty tile.
+    """
+    from .figures import Row, save_as, strip_figure
+
+    refs = {hit.id: gallery.image_path(hit.id) for hit in ranking}
+    query = gallery.image_path(ranking.query_id or "") if file is None else file
+    pictures = _pictures([path for path in (*refs.values(), query) if path])
+    asked = gallery.record(ranking.query_id).group if file is None and ranking.query_id else None
+    wanted = asked or (ranking.predicted[0][0] if ranking.predicted else None)
+    hits = tuple(
+        _tile(pictures.get((refs[hit.id], hit.record.frame_index)), _caption(hit), wanted, hit.record)
+        for hit in ranking
+    )
+    about = _tile(pictures.get((query, frame_number - 1)), wanted or "", None, None)
+    save_as(strip_figure(about, [Row(f"layer {ranking.layer}, gate {ranking.gate}", hits)]), out)
+
+
+def _pictures(files: Iterable[Path]) -> dict[tuple[Path, int], Any]:
+    """What an encoder would see of each frame, uint8 (side, side), by file and frame index."""
+    from .images.worker import decode_all
+    from .preprocess import Preprocessing
+    from .privacy import load_pseudonyms
+
+    whole = Preprocessing(size=THUMBNAIL_SIDE, crop=THUMBNAIL_SIDE)
+    refs = [ImageRef(path=file, shown=file.name) for file in dict.fromkeys(files)]
+    decoded = decode_all(refs, whole, load_pseudonyms(), workers=min(2, len(refs)))
+    return {(file.ref.path, image.record.frame_index): image.pixels[0] for file in decoded for image in file.images}
+
+
+def _tile(picture: Any, caption: str, wanted: str | None, record: Record | None) -> Any:
+    """A tile of a strip; one without a picture is drawn empty and says so."""
+    import numpy as np
+
+    from .figures import Tile
+
+    if picture is None:
+        picture, caption = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE), 230, np.uint8), f"{caption}\n(file is gone)"
+    wrong = record is not None and bool(wanted) and record.group != wanted
+    return Tile(picture, caption, wrong=wrong)
+
+
+def _caption(hit: Hit) -> str:
+    return f"{hit.rank}. {hit.record.group or 'no class'}\n{hit.distance:.4g}"

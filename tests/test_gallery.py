@@ -1,0 +1,264 @@
+"""The gallery with the toy encoder: features are (mean, 0) and (top left, bottom right), all in [0, 1]."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from cbmir.errors import BadGallery, UsageError
+from cbmir.extract import Extracted
+from cbmir.gallery import Gallery, root_of
+from cbmir.images.worker import Decoded
+from cbmir.index.matrix import open_matrix
+from cbmir.privacy import Pseudonyms
+from cbmir.types import ImageRef, Ranking, Record
+from toys import ToyEncoder
+
+ENCODER = ToyEncoder()
+
+
+def extracted(
+    name: str,
+    mean: float,
+    *,
+    corner: tuple[float, float] = (0, 0),
+    patient: str | None = None,
+    label: str | None = None,
+) -> Extracted:
+    """A file with one image of this mean grey."""
+    ref = ImageRef(Path("/data") / f"{name}.png", f"{name}.png", {} if label is None else {"class": label})
+    posterior = np.array([[mean, 1 - mean]], np.float32)
+    return Extracted(
+        Decoded(ref, "decoded", None, (), f"hash of {name}", 10, 20),
+        (
+            Record(
+                id=name, patient=patient, study=patient and f"study of {patient}", labels=ref.labels,
+                predicted="bright" if mean >= 0.5 else "dark",
+            ),
+        ),
+        {"mean": np.array([[mean, 0]], np.float32), "corner": np.array([corner], np.float32)},
+        posterior,
+    )  # fmt: skip
+
+
+FILES = (
+    extracted("a", 0.125, patient="p", corner=(0.5, 0.5)),
+    extracted("b", 0.25, patient="p"),
+    extracted("c", 0.375, patient="q"),
+    extracted("d", 0.625),
+    extracted("e", 0.875),
+    extracted("f", 0.3125, label="bright"),
+)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, pseudonyms: Pseudonyms) -> Iterable[Gallery]:
+    with Gallery.create(tmp_path / "gallery", cast(Any, ENCODER), pseudonyms, encoder_path="toys") as gallery:
+        gallery.add(FILES, pseudonyms)
+        yield gallery
+
+
+def ids(ranking: Ranking) -> list[str]:
+    return [hit.id for hit in ranking]
+
+
+def features(mean: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.array([mean, 0], np.float32)
+
+
+def test_a_stored_image_is_answered_with_the_others_nearest_first(gallery: Gallery) -> None:
+    ranking = gallery.search_id("d")
+    assert ids(ranking) == ["c", "e", "f", "b", "a"]
+    assert [hit.rank for hit in ranking] == [1, 2, 3, 4, 5]
+    assert [hit.distance for hit in ranking] == [0.25, 0.25, 0.3125, 0.375, 0.5]
+    assert ranking.hits[0].record == gallery.record("c")
+    assert ranking.n_candidates == 5
+    assert (ranking.query_id, ranking.layer, ranking.gate) == ("d", "mean", "off")
+    assert ranking.predicted == (("bright", 0.625), ("dark", 0.375))
+
+
+def test_its_own_patient_is_hidden_unless_asked_for(gallery: Gallery) -> None:
+    assert ids(gallery.search_id("a", 2)) == ["f", "c"]
+    assert ids(gallery.search_id("a", 2, hide="study")) == ["f", "c"]
+    assert ids(gallery.search_id("a", 2, hide="series")) == ["b", "f"]  # an unknown series hides nothing
+    assert ids(gallery.search_id("a", 2, hide="none")) == ["b", "f"]
+
+
+def test_a_new_image_hides_its_patient_and_itself(gallery: Gallery) -> None:
+    query = Record(id="a", patient="p")
+    assert ids(gallery.search_features(features(0.125), k=1, query=query)) == ["f"]
+    assert ids(gallery.search_features(features(0.125), k=1, query=Record(id="a"))) == ["b"]
+    found = gallery.search_features(features(0.125), k=1, query=query, hide="none")
+    assert ids(found) == ["a"]
+    assert found.hits[0].distance == 0
+    assert ids(gallery.search_features(features(0.125), k=1)) == ["a"]
+
+
+def test_a_gate_uses_the_label_where_there_is_one(gallery: Gallery) -> None:
+    assert ids(gallery.search_id("b", gate="hard", hide="none")) == ["a", "c"]
+    assert ids(gallery.search_id("d", gate="hard")) == ["e", "f"]  # f is dark, but somebody called it bright
+    assert gallery.search_id("d", gate="hard").n_candidates == 2
+
+
+def test_another_layer_orders_otherwise(gallery: Gallery) -> None:
+    assert ids(gallery.search_id("a", layer="corner", hide="none"))[-1] == "f"
+    with pytest.raises(UsageError, match="the layers are mean, corner"):
+        gallery.search_id("a", layer="fcl9")
+
+
+def test_more_than_there_is_gives_what_there_is(gallery: Gallery) -> None:
+    assert len(gallery.search_id("c", 1000)) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"k": 0}, "k must be at least 1"),
+        ({"gate": "none"}, "the gates are"),
+        ({"hide": "name"}, "patient, study, series, none"),
+        ({"gate": "soft"}, "tau"),
+    ],
+)
+def test_a_wrong_call_is_told_in_one_sentence(gallery: Gallery, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        gallery.search_id("a", **options)
+
+
+def test_the_soft_gate_takes_its_tau_from_the_encoder(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    encoder = ToyEncoder()
+    encoder.calibration = {"soft_gate_tau": {"mean": 10.0}}
+    with Gallery.create(tmp_path / "soft", cast(Any, encoder), pseudonyms) as gallery:
+        gallery.add(FILES, pseudonyms)
+        assert ids(gallery.search_id("d", gate="soft")) == ["e", "f", "c", "b", "a"]  # bright ones first
+        with pytest.raises(UsageError, match="tau"):
+            gallery.search_id("d", gate="soft", layer="corner")
+
+
+def test_an_unknown_id_is_told(gallery: Gallery) -> None:
+    with pytest.raises(BadGallery, match="no image nobody"):
+        gallery.search_id("nobody")
+
+
+def test_what_is_added_is_found_by_whoever_has_it_open(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
+    with Gallery.open(gallery.directory) as reader:
+        assert reader.search_id("d", 1).hits[0].id == "c"
+        gallery.add([extracted("g", 0.75)], pseudonyms)
+        assert reader.search_id("d", 1).hits[0].id == "g"
+        assert reader.count == 7
+
+
+def test_an_encoder_of_another_fingerprint_or_precision_is_refused(gallery: Gallery) -> None:
+    gallery.check_encoder(cast(Any, ENCODER))
+    other = ToyEncoder()
+    other.fingerprint = "toy-0002"
+    with pytest.raises(BadGallery, match=r"encoder toy \(toy-0001, f32\), not toy \(toy-0002, f32\)"):
+        gallery.check_encoder(cast(Any, other))
+    half = ToyEncoder()
+    half.precision = "bf16"
+    with pytest.raises(BadGallery, match=r"\(toy-0001, f32\), not toy \(toy-0001, bf16\)"):
+        gallery.check_encoder(cast(Any, half))
+
+
+def test_another_pseudonym_key_is_refused(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
+    other = Pseudonyms(b"another key, 32 bytes long......")
+    with pytest.raises(BadGallery, match=f"{pseudonyms.fingerprint}, not {other.fingerprint}"):
+        gallery.add([extracted("g", 0.5)], other)
+    assert gallery.count == 6
+
+
+def test_a_gallery_remembers_its_encoder(gallery: Gallery) -> None:
+    with Gallery.open(gallery.directory) as again:
+        assert again.encoder == gallery.encoder
+        assert (again.encoder_path, again.default_layer, again.encoder.classes) == ("toys", "mean", ("bright", "dark"))
+        info = again.info()
+    assert info["records"] == 6
+    assert info["patients"] == 2
+    assert info["by_class"] == {"bright": 3, "dark": 3}
+    assert info["files"] == {"decoded": 6}
+
+
+def test_the_path_of_an_image_is_there_for_showing_it(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    (tmp_path / "x").mkdir()
+    picture = tmp_path / "x" / "a.png"
+    picture.touch()
+    file = extracted("a", 0.5)
+    ref = ImageRef(picture, "x/a.png")
+    moved = Extracted(Decoded(ref, "decoded", None), file.records, file.features, file.posterior)
+    with Gallery.create(tmp_path / "gallery", cast(Any, ENCODER), pseudonyms) as gallery:
+        gallery.add([moved], pseudonyms)
+        assert gallery.image_path("a") == picture
+        picture.unlink()
+        assert gallery.image_path("a") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "shown", "root"), [("/d/a/b.png", "a/b.png", "/d"), ("/d/b.png", "b.png", "/d"), ("/b.png", "b.png", "/")]
+)
+def test_the_root_of_a_source_is_what_its_paths_have_in_front(path: str, shown: str, root: str) -> None:
+    assert root_of(ImageRef(Path(path), shown)) == root
+
+
+def test_a_whole_gallery_is_verified(gallery: Gallery) -> None:
+    assert gallery.verify() == {"ok": True, "records": 6, "problems": []}
+
+
+def test_damage_to_the_matrix_is_found(gallery: Gallery) -> None:
+    gallery.search_id("a")
+    path = gallery.directory / "matrix" / "mean.matrix"
+    data = bytearray(path.read_bytes())
+    data[70] ^= 1
+    path.write_bytes(data)
+    problems = gallery.verify()["problems"]
+    assert len(problems) == 1
+    assert "mean.matrix: rows do not match their checksum" in problems[0]
+
+
+def test_a_matrix_that_is_not_the_store_is_found(gallery: Gallery) -> None:
+    gallery.search_id("a")
+    gallery._store._connection.execute("UPDATE feature SET data = zeroblob(8) WHERE record = 1")
+    assert any("not the features of the store" in problem for problem in gallery.verify()["problems"])
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: b"x" * len(data)])
+def test_a_matrix_cut_short_is_made_again(gallery: Gallery, damage: Any) -> None:
+    before = gallery.search_id("d")
+    path = gallery.directory / "matrix" / "mean.matrix"
+    path.write_bytes(damage(path.read_bytes()))
+    with Gallery.open(gallery.directory) as again:
+        assert again.search_id("d") == before
+    assert [file.name for file in path.parent.iterdir()] == ["mean.matrix"]
+
+
+def test_the_matrix_is_made_once_and_mapped_afterwards(gallery: Gallery) -> None:
+    gallery.search_id("d")
+    made = (gallery.directory / "matrix" / "mean.matrix").stat().st_ino
+    with Gallery.open(gallery.directory) as again:
+        again.search_id("d")
+    assert (gallery.directory / "matrix" / "mean.matrix").stat().st_ino == made
+    assert not open_matrix(gallery._store, "mean").index.rows.flags.writeable
+
+
+def test_an_empty_gallery_answers_with_nothing(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    with Gallery.create(tmp_path / "empty", cast(Any, ENCODER), pseudonyms) as gallery:
+        assert ids(gallery.search_features(features(0.5))) == []
+        assert gallery.verify()["ok"]
+
+
+def test_searching_by_id_loads_nothing_heavy(gallery: Gallery) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from cbmir.gallery import Gallery
+with Gallery.open(Path({str(gallery.directory)!r})) as gallery:
+    print(*[hit.id for hit in gallery.search_id("d", 2)])
+heavy = ("torch", "pydicom", "matplotlib", "scipy", "PIL", "openvino", "cbmir.encoder", "cbmir.images")
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "c e\n[]\n"
