@@ -18,7 +18,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / "cache"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def pseudonyms() -> Pseudonyms:
     return Pseudonyms(b"a key for tests, 32 bytes long..")
 

@@ -95,7 +95,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
-def test_an_unfinished_run_with_another_recipe_is_refused(dark_and_bright: TrainingSet, tmp_path: Path) -> None:
+def test_an_unfinished_run_with_another_recipe_is_refused(
+    dark_and_bright: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cbmir.fitting.CHECKPOINT_EVERY_S", -1.0)
     fit(brightness(), dark_and_bright, None, RECIPE, tmp_path, seed=1)
     with pytest.raises(UsageError, match="other data, recipe or seed"):
         fit(brightness(), dark_and_bright, None, replace(RECIPE, lr=0.01), tmp_path, seed=1)

@@ -129,9 +129,10 @@ def index_lines(report: Mapping[str, Any]) -> list[str]:
         f"{report['duplicates']} duplicates left out",
         f"files looked at: {outcomes}",
     ]
-    lines += [f"  {bad['path']}: {bad['outcome']}: {bad['reason']}" for bad in report["failed"][:10]]
-    if len(report["failed"]) > 10:
-        lines.append(f"  and {len(report['failed']) - 10} more, all in the run report")
+    failed = [bad for bad in report["failed"] if bad["outcome"] != "not_an_image"]
+    lines += [f"  {bad['path']}: {bad['outcome']}: {bad['reason']}" for bad in failed[:10]]
+    if len(failed) > 10:
+        lines.append(f"  and {len(failed) - 10} more, all in the run report")
     return [*lines, f"run report: {report['report']}"]
 
 

@@ -156,7 +156,7 @@ def _search_only(
     )
     strips: list[tuple[str, Path]] = []
     with Gallery.open(out / "gallery") as gallery:
-        for record_id in _spread(gallery.ids(), N_EXAMPLES):
+        for record_id in _one_of_each_modality(gallery)[:N_EXAMPLES]:
             ranking = gallery.search_id(record_id, k=8)
             picture = out / "searches" / f"{record_id}.png"
             say(f"image {record_id}: {_told(ranking)}")
@@ -184,9 +184,13 @@ def _one_of_each(refs: Sequence[ImageRef]) -> list[ImageRef]:
     return list(firsts.values())
 
 
-def _spread(ids: Sequence[str], n: int) -> list[str]:
-    """n of the ids, evenly apart."""
-    return [ids[(2 * i + 1) * len(ids) // (2 * n)] for i in range(min(n, len(ids)))]
+def _one_of_each_modality(gallery: Gallery) -> list[str]:
+    """An image of every modality, the commonest first."""
+    of: dict[str, list[str]] = {}
+    for record in gallery.records(gallery.ids()).values():
+        if record.modality and record.modality != "OT":
+            of.setdefault(record.modality, []).append(record.id)
+    return [ids[0] for ids in sorted(of.values(), key=lambda ids: (-len(ids), ids[0]))] or gallery.ids()
 
 
 def _told(ranking: Ranking) -> str:

@@ -286,7 +286,7 @@ def ranking_row(ranking: Ranking, pictures: Mapping[str, UInt8], expected: str |
     tiles = tuple(
         Tile(
             pictures.get(hit.id, _BLANK),
-            f"{hit.rank} {hit.record.group}\nd = {hit.distance:#.4g}",
+            f"{hit.rank} {hit.record.group or hit.record.modality or ''}\nd = {hit.distance:#.4g}",
             wrong=expected is not None and hit.record.group not in ("", expected),
         )
         for hit in ranking

@@ -1,7 +1,7 @@
 """Fitting a network: a plain loop over Lightning Fabric, which brings devices and precision.
 
-A run that was killed goes on at its last checkpoint when started again with the same arguments: one is written at the
-end of every epoch, and every few minutes inside long ones. Source of the procedure: the paper, section 3.1.2, eq. 1.
+A run that was killed goes on at its last checkpoint when started again with the same arguments: one is written every
+two minutes, inside an epoch too. Source of the procedure: the paper, section 3.1.2, eq. 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from .errors import UsageError
 from .recipes import Recipe
 from .types import Int, UInt8
 
-CHECKPOINT_EVERY_S = 300.0
+CHECKPOINT_EVERY_S = 120.0
+"""A checkpoint is 600 MB with the paper's network: seldom enough to cost little, often enough to lose little."""
 SIDE = 224
 """Side of the square the network sees; the packed images are 256 on a side."""
 
@@ -101,7 +102,11 @@ def fit(
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        network.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        fused=True,  # one pass over the 75 million weights instead of five
     )
     module, optimizer = fabric.setup(network, optimizer)
     run = _Run(fabric, module, optimizer, training, recipe, run_dir, seed, on_progress)
@@ -132,6 +137,7 @@ class _Run:
         self.training, self.recipe, self.run_dir, self.seed = training, recipe, run_dir, seed
         self.on_progress = on_progress
         self.state = _State()
+        self.saved = time.monotonic()
         self.log: list[dict[str, float]] = []
         self.steps_per_epoch = math.ceil(len(training) / recipe.batch_size)
 
@@ -143,7 +149,7 @@ class _Run:
         if state.step == 0:
             torch.manual_seed(self.seed * 10_007 + state.epoch)  # dropout masks
         self.module.train()
-        saved = started = time.monotonic()
+        started = time.monotonic()
         for step, rows in enumerate(batches(order, recipe.batch_size)):
             batch = self.training[rows]
             images = crop(batch.images, recipe, rng)
@@ -151,9 +157,9 @@ class _Run:
                 continue  # done before the checkpoint; the crops were drawn again so that the rest is the same
             self._step(images, batch.labels)
             state.step = step + 1
-            if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            if time.monotonic() - self.saved > CHECKPOINT_EVERY_S:
                 state.seconds += time.monotonic() - started
-                saved = started = time.monotonic()
+                started = time.monotonic()
                 self._save()
         state.seconds += time.monotonic() - started
         return {
@@ -200,7 +206,8 @@ class _Run:
     def finish_epoch(self, figures: dict[str, float]) -> None:
         self.log.append(figures)
         self.state = _State(epoch=self.state.epoch + 1)
-        self._save()
+        if time.monotonic() - self.saved > CHECKPOINT_EVERY_S:
+            self._save()
         lines = "".join(json.dumps(line) + "\n" for line in self.log)
         (self.run_dir / "log.jsonl").write_text(lines)
         self.fabric.log_dict({k: v for k, v in figures.items() if k != "epoch"}, step=self.state.epoch)
@@ -229,6 +236,7 @@ class _Run:
             },
         )
         new.replace(self._checkpoint)
+        self.saved = time.monotonic()
 
     def resume(self) -> None:
         if not self._checkpoint.exists():

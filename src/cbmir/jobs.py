@@ -1,4 +1,4 @@
-"""What a verb does, where it takes more than one call: the modules put together, once, for the command line and others."""
+"""What a verb does, where it takes more than one call: the modules put together, for the command line and others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import BadEncoder, BadGallery, CbmirError, UsageError
 from .gallery import Gallery
-from .types import Gate, Hide, Hit, ImageRef, Ranking, Record
+from .types import Gate, Hide, ImageRef, Ranking, UInt8
 
 if TYPE_CHECKING:  # searching by id and `info` need none of them
     from .extract import Extracted
@@ -219,25 +219,26 @@ def _frame_of(extracted: Extracted, file: Path, frame_number: int) -> int:
 def draw_strip(gallery: Gallery, ranking: Ranking, file: Path | None, frame_number: int, out: Path) -> None:
     """Draw the query and its hits, left to right, into a picture; hits of another class are framed in red.
 
-    file: the query's file, None for a query by id. out: its suffix chooses the format. A hit whose file is no longer
-    there is drawn as an empty tile.
+    file: the query's file, None for a query by id. out: its suffix chooses the format, .png or .svg. The class is the
+    query's label where the gallery knows it, else its predicted class. A hit whose file is gone is drawn blank.
     """
-    from .figures import Row, save_as, strip_figure
+    import numpy as np
 
-    refs = {hit.id: gallery.image_path(hit.id) for hit in ranking}
-    query = gallery.image_path(ranking.query_id or "") if file is None else file
-    pictures = _pictures([path for path in (*refs.values(), query) if path])
-    asked = gallery.record(ranking.query_id).group if file is None and ranking.query_id else None
-    wanted = asked or (ranking.predicted[0][0] if ranking.predicted else None)
-    hits = tuple(
-        _tile(pictures.get((refs[hit.id], hit.record.frame_index)), _caption(hit), wanted, hit.record)
-        for hit in ranking
-    )
-    about = _tile(pictures.get((query, frame_number - 1)), wanted or "", None, None)
-    save_as(strip_figure(about, [Row(f"layer {ranking.layer}, gate {ranking.gate}", hits)]), out)
+    from .figures import Tile, ranking_row, save_as, strip_figure
+
+    own = gallery.record(ranking.query_id) if file is None and ranking.query_id else None
+    predicted = ranking.predicted[0][0] if ranking.predicted else None
+    expected = (own.group or None) if own else predicted
+    places = {hit.id: (gallery.image_path(hit.id), hit.record.frame_index) for hit in ranking}
+    place = (gallery.image_path(own.id), own.frame_index) if own else (file, frame_number - 1)
+    pictures = _pictures([path for path, _ in (*places.values(), place) if path])
+    shown = {record_id: pictures[where] for record_id, where in places.items() if where in pictures}
+    blank = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE), 235, np.uint8)
+    query = Tile(pictures.get(place, blank), expected or "")
+    save_as(strip_figure(query, [ranking_row(ranking, shown, expected)]), out)
 
 
-def _pictures(files: Iterable[Path]) -> dict[tuple[Path, int], Any]:
+def _pictures(files: Iterable[Path]) -> dict[tuple[Path | None, int], UInt8]:
     """What an encoder would see of each frame, uint8 (side, side), by file and frame index."""
     from .images.worker import decode_all
     from .preprocess import Preprocessing
@@ -247,19 +248,3 @@ def _pictures(files: Iterable[Path]) -> dict[tuple[Path, int], Any]:
     refs = [ImageRef(path=file, shown=file.name) for file in dict.fromkeys(files)]
     decoded = decode_all(refs, whole, load_pseudonyms(), workers=min(2, len(refs)))
     return {(file.ref.path, image.record.frame_index): image.pixels[0] for file in decoded for image in file.images}
-
-
-def _tile(picture: Any, caption: str, wanted: str | None, record: Record | None) -> Any:
-    """A tile of a strip; one without a picture is drawn empty and says so."""
-    import numpy as np
-
-    from .figures import Tile
-
-    if picture is None:
-        picture, caption = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE), 230, np.uint8), f"{caption}\n(file is gone)"
-    wrong = record is not None and bool(wanted) and record.group != wanted
-    return Tile(picture, caption, wrong=wrong)
-
-
-def _caption(hit: Hit) -> str:
-    return f"{hit.rank}. {hit.record.group or 'no class'}\n{hit.distance:.4g}"

@@ -9,7 +9,10 @@ from ..errors import BadEncoder
 
 
 def build(architecture: Mapping[str, Any]) -> Any:
-    """architecture: {"kind": "dcnn", "side": 224, ...the constructor's arguments}. Raises BadEncoder for other kinds."""
+    """architecture: {"kind": "dcnn", "side": 224, ...the constructor's arguments}.
+
+    Raises BadEncoder for another kind.
+    """
     from .dcnn import DCNN
 
     arguments = dict(architecture)
