@@ -19,7 +19,7 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 ORDER = [
     "errors", "types", "privacy", "sources", "images", "preprocess", "images.worker", "metrics", "networks",
     "runtime", "encoder", "extract", "store", "index", "search", "calibrate", "gallery", "ingest",
-    "dataset", "recipes", "packing", "fitting", "train", "evaluate", "figures", "report", "jobs", "demo",
+    "dataset", "recipes", "packing", "fitting", "train", "evaluate", "figures", "report", "crossval", "jobs", "demo",
     "console", "cli",
 ]
 # fmt: on

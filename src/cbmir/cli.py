@@ -16,7 +16,7 @@ import click
 
 from . import __version__, console
 from .errors import CbmirError, UsageError
-from .types import GATES, HIDES
+from .types import GATES, HIDES, ImageRef
 
 PathArgument = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -124,12 +124,8 @@ def dataset_check(source: Path, workers: int | None, as_json: bool) -> None:
     "--recipe", "recipe_name", default="paper-practical", show_default=True, help="paper, paper-practical or demo."
 )
 @click.option("--out", type=PathArgument, required=True, help="Directory of the encoder; a killed run goes on there.")
-@click.option(
-    "--split", default="train", show_default=True, help="Rows of the manifest to train on, when it has splits."
-)
-@click.option(
-    "--validation", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Part of the patients."
-)
+@click.option("--split", default="train", show_default=True, help="Rows to train on, when it has splits.")
+@click.option("--validation", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Part of patients.")
 @click.option(
     "--fcl3",
     type=click.Choice(["separate", "output"]),
@@ -241,8 +237,11 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
 
 @cli.command()
 @click.argument("source", type=PathArgument)
-@click.option("--encoder", "encoder_name", required=True, help="Directory or name.")
+@click.option("--encoder", "encoder_name", help="Directory or name.")
 @click.option("--out", type=PathArgument, required=True, help="Directory for metrics.json, figures and report.html.")
+@click.option("--folds", type=int, help="Instead: cross-validate by patient on the train side, with --recipe.")
+@click.option("--recipe", "recipe_name", default="paper-practical", show_default=True, help="With --folds.")
+@click.option("--epochs", type=click.IntRange(1), help="With --folds: instead of the recipe's.")
 @click.option("--relevant", default="class", show_default=True, help="The label column that says what is relevant.")
 @click.option("--apart", help="COLUMN=VALUE: report these queries apart, e.g. source=usanotai.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated.")
@@ -250,15 +249,21 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
 @precision_option
 @workers_option
 @json_option
-def evaluate(source: Path, encoder_name: str, out: Path, as_json: bool, **options: Any) -> None:
+def evaluate(source: Path, encoder_name: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Measure an encoder on a manifest's split: gallery = train, queries = test."""
+    from .sources import labelled
+
+    if (encoder_name is None) == (options["folds"] is None):
+        raise UsageError("Give either --encoder or --folds.")
+    refs = labelled(source)
+    if encoder_name is None:
+        _cross_validate(refs, out, as_json, **options)
+        return
     from .encoder import load_encoder
     from .evaluate import evaluate_split
     from .privacy import load_pseudonyms
     from .report import write_report
-    from .sources import labelled
 
-    refs = labelled(source)
     encoder = load_encoder(encoder_name, precision=options["precision"])
     with console.progress("extracting") as tell:
         evaluation = evaluate_split(
@@ -280,6 +285,27 @@ def evaluate(source: Path, encoder_name: str, out: Path, as_json: bool, **option
         pictures=evaluation.pictures,
     )
     console.show(evaluation.metrics, as_json, lambda m: [*console.evaluation_lines(m), f"wrote {report}"])
+
+
+def _cross_validate(refs: list[ImageRef], out: Path, as_json: bool, **options: Any) -> None:
+    from .crossval import cross_validate
+    from .jobs import of_split
+    from .recipes import recipe_named
+
+    train_side = of_split(refs, "train") if any(ref.split for ref in refs) else refs
+    with console.progress("working") as tell, console.training_progress() as training:
+        summary = cross_validate(
+            train_side,
+            recipe_named(options["recipe_name"], epochs=options["epochs"]),
+            out,
+            n_folds=options["folds"],
+            apart=_apart(options["apart"]),
+            workers=options["workers"],
+            on_progress=tell,
+            on_training=training,
+        )
+    tables = (out / "cross_validation.md").read_text(encoding="utf-8").splitlines()
+    console.show(summary, as_json, lambda _: tables)
 
 
 @cli.command()

@@ -1,0 +1,5 @@
+"""python -m cbmir"""
+
+from .cli import main
+
+main()

@@ -1,0 +1,189 @@
+"""The command line as a user meets it: from a folder of pictures to hits, and every wrong turn in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pictures import draw_folder
+
+CBMIR = [sys.executable, "-m", "cbmir"]
+
+
+class Shell:
+    """Runs cbmir in one folder with its own key and cache."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = os.environ | {
+            "CBMIR_KEY_FILE": str(home / "key"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+        }
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*CBMIR, *words], cwd=self.home, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def ok(self, *words: str) -> str:
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def fails(self, code: int, *words: str) -> str:
+        """One sentence on stderr, nothing on stdout, no traceback."""
+        done = self.run(*words)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    home = tmp_path_factory.mktemp("journey")
+    draw_folder(home / "pictures", per_class=6)
+    (home / "pictures" / "disc" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (home / "empty").mkdir()
+    return Shell(home)
+
+
+@pytest.fixture(scope="module")
+def gallery(shell: Shell) -> str:
+    shell.ok("index", "pictures", "--gallery", "gallery")
+    return "gallery"
+
+
+def test_index_reports_every_file(shell: Shell, gallery: str) -> None:
+    report = json.loads(shell.ok("index", "pictures", "--gallery", "another", "--json"))
+    assert (report["added"], report["outcomes"]["decoded"], report["outcomes"]["corrupt"]) == (12, 12, 1)
+    assert [bad["path"] for bad in report["failed"]] == ["disc/broken.png"]
+    assert Path(shell.home, report["report"]).is_file()
+
+
+def test_index_again_does_nothing(shell: Shell, gallery: str) -> None:
+    report = json.loads(shell.ok("index", "pictures", "--gallery", gallery, "--json"))
+    assert (report["added"], report["unchanged"]) == (0, 12)
+
+
+def test_strict_makes_an_unreadable_file_a_failure(shell: Shell, gallery: str) -> None:
+    assert shell.run("index", "pictures", "--gallery", gallery, "--strict").returncode == 1
+
+
+def test_search_by_file_finds_its_like(shell: Shell, gallery: str) -> None:
+    found = json.loads(shell.ok("search", "pictures/disc/00.png", "--gallery", gallery, "-k", "3", "--json"))
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
+    distances = [hit["distance"] for hit in found["hits"]]
+    assert distances == sorted(distances)
+    assert found["query"]["id"] not in {hit["id"] for hit in found["hits"]}
+
+
+def test_search_by_id_agrees_with_search_by_file(shell: Shell, gallery: str) -> None:
+    by_file = json.loads(shell.ok("search", "pictures/disc/00.png", "--gallery", gallery, "--json"))
+    by_id = json.loads(shell.ok("search", "--id", by_file["query"]["id"], "--gallery", gallery, "--json"))
+    assert by_id["hits"] == by_file["hits"]
+
+
+def test_a_readable_table_and_a_strip(shell: Shell, gallery: str) -> None:
+    text = shell.ok("search", "pictures/disc/00.png", "--gallery", gallery, "-k", "2", "--strip", "strip.png")
+    assert "rank  distance  class" in text
+    assert (shell.home / "strip.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_info_says_what_a_thing_is(shell: Shell, gallery: str) -> None:
+    assert json.loads(shell.ok("info", gallery, "--json"))["kind"] == "gallery"
+    picture = json.loads(shell.ok("info", "pictures/disc/00.png", "--json"))
+    assert (picture["kind"], picture["format"], picture["rows"]) == ("file", "PNG", 48)
+
+
+def test_verify_finds_nothing_wrong(shell: Shell, gallery: str) -> None:
+    assert json.loads(shell.ok("verify", "--gallery", gallery, "--json")) == {
+        "ok": True,
+        "records": 12,
+        "problems": [],
+    }
+
+
+def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
+    shell.ok("dataset", "split", "pictures", "--out", "pictures/split.csv", "--test", "0.5")
+    shell.ok("dataset", "check", "pictures/split.csv")
+    metrics = json.loads(shell.ok("evaluate", "pictures/split.csv", "--encoder", "pixels", "--out", "report", "--json"))
+    assert (metrics["n_gallery"], metrics["n_queries"]) == (6, 6)
+    assert 0 < metrics["retrieval"]["pixels"]["off"]["mAP"] <= 1
+    assert (shell.home / "report" / "report.html").is_file()
+    assert json.loads((shell.home / "report" / "metrics.json").read_text()) == metrics
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "sentence"),
+    [
+        (2, ["index", "nowhere", "--gallery", "g"], "nowhere"),
+        (2, ["index", "empty", "--gallery", "g"], "no files in empty"),
+        (2, ["search", "nowhere.png", "--gallery", "gallery"], "no file nowhere.png"),
+        (2, ["search", "pictures", "--gallery", "gallery"], "is a folder"),
+        (1, ["search", "pictures/disc/broken.png", "--gallery", "gallery"], "gives no image"),
+        (1, ["search", "--id", "0" * 32, "--gallery", "gallery"], "no image"),
+        (1, ["search", "--id", "0" * 32, "--gallery", "empty"], "no gallery"),
+        (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "-k", "0"], "k must be at least 1"),
+        (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--gate", "hard"], "predicts none"),
+        (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--layer", "FCL9"], "no layer"),
+        (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--frame", "2"], "no readable frame 2"),
+        (2, ["search", "--gallery", "gallery"], "either a FILE or --id"),
+        (2, ["evaluate", "pictures", "--encoder", "nowhere", "--out", "r"], "no encoder at nowhere"),
+        (2, ["evaluate", "pictures", "--encoder", "pixels", "--out", "r"], "split"),
+        (2, ["evaluate", "empty", "--encoder", "pixels", "--out", "r"], "no classes"),
+        (2, ["train", "empty", "--out", "e"], "no classes"),
+        (2, ["train", "pictures", "--out", "e", "--recipe", "best"], "no recipe 'best'"),
+        (2, ["info", "nowhere"], "no nowhere"),
+        (2, ["dataset", "check", "empty"], "no classes"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--workers", "-1"], "workers"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(shell: Shell, gallery: str, code: int, words: list[str], sentence: str) -> None:
+    assert sentence in shell.fails(code, *words)
+
+
+def test_a_manifest_without_a_class_column_is_said(shell: Shell) -> None:
+    (shell.home / "pictures" / "plain.csv").write_text("path\ndisc/00.png\n")
+    assert "class column" in shell.fails(2, "train", "pictures/plain.csv", "--out", "e")
+
+
+def test_another_pseudonym_key_is_refused(shell: Shell, gallery: str, tmp_path: Path) -> None:
+    other = Shell(shell.home)
+    other.environment = shell.environment | {"CBMIR_KEY_FILE": str(tmp_path / "other")}
+    assert "pseudonym key" in other.fails(1, "search", "pictures/disc/00.png", "--gallery", gallery)
+
+
+def test_nothing_of_a_failed_call_is_left(shell: Shell) -> None:
+    shell.fails(2, "index", "empty", "--gallery", "not-made")
+    assert not (shell.home / "not-made").exists()
+
+
+def test_the_paper_on_a_small_scale(shell: Shell) -> None:
+    """Train, index, search with every gate, evaluate: the whole line with the paper's network, one epoch."""
+    shell.ok("dataset", "split", "pictures", "--out", "pictures/paper.csv", "--test", "0.34")
+    shell.ok("train", "pictures/paper.csv", "--out", "encoder", "--epochs", "1", "--validation", "0.3")
+    assert "recipe" in json.loads(shell.ok("info", "encoder", "--json"))
+    shell.ok("index", "pictures/paper.csv", "--split", "train", "--gallery", "paper", "--encoder", "encoder")
+    for gate in ("off", "hard", "top3", "soft"):
+        found = json.loads(
+            shell.ok(
+                "search", "pictures/disc/00.png", "--gallery", "paper", "--gate", gate, "--layer", "FCL2", "--json"
+            )
+        )
+        assert sum(predicted["probability"] for predicted in found["query"]["predicted"]) == pytest.approx(1, abs=0.02)
+        if gate == "hard":
+            assert {hit["class"] for hit in found["hits"]} <= {found["query"]["predicted"][0]["class"]}
+    metrics = json.loads(
+        shell.ok("evaluate", "pictures/paper.csv", "--encoder", "encoder", "--out", "paper-report", "--json")
+    )
+    assert metrics["retrieval"].keys() == {"FCL1", "FCL2", "FCL3"}
+    assert metrics["classification"]["confusion"]
+    sentence = shell.fails(1, "index", "pictures", "--gallery", "gallery", "--encoder", "encoder")
+    assert "pixels" in sentence
+    assert "encoder" in sentence
