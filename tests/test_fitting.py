@@ -151,3 +151,38 @@ def test_validation_keeps_every_neuron(dark_and_bright: TrainingSet) -> None:
 def test_an_unknown_recipe_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="no recipe 'papper': choose one of paper"):
         recipe_named("papper")
+
+
+def test_a_recipe_can_be_changed_entry_by_entry() -> None:
+    changed = recipe_named("paper", ["lr=0.01", "flip=True", "crop=random", "batch_size=8"], epochs=2)
+    assert (changed.lr, changed.flip, changed.crop, changed.batch_size, changed.epochs) == (0.01, True, "random", 8, 2)
+    assert (changed.weights, changed.momentum) == (PAPER.weights, PAPER.momentum)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("speed=9", "has no 'speed'"),
+        ("lr=fast", "lr is float"),
+        ("flip=maybe", "flip is bool"),
+        ("crop=left", "crop is one of centre, random"),
+    ],
+)
+def test_a_wrong_change_is_refused_by_name(change: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        recipe_named("paper", [change])
+
+
+def test_zoom_flip_and_tone_make_other_pictures_of_the_same_thing() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (6, 1, 256, 256), np.uint8)
+    recipe = replace(PAPER, crop="random", zoom=0.3, flip=True, tone=0.4)
+    once, again = (crop(images, recipe, np.random.default_rng(7)) for _ in range(2))
+    assert once.shape == (6, 1, 224, 224)
+    assert once.dtype == np.uint8
+    np.testing.assert_array_equal(once, again)
+    assert (once != crop(images, recipe, np.random.default_rng(8))).any()
+
+
+def test_tone_leaves_black_black() -> None:
+    black = np.zeros((3, 1, 256, 256), np.uint8)
+    assert not crop(black, replace(PAPER, crop="random", tone=0.5), np.random.default_rng(0)).any()

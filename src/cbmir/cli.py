@@ -23,6 +23,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 workers_option = click.option(
     "--workers", type=click.IntRange(0), help="Decoding processes; 0 decodes in this one. [default: one a core]"
 )
+set_option = click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change an entry of the recipe; may be repeated."
+)
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "f32", "bf16"]),
@@ -134,8 +137,7 @@ def dataset_check(source: Path, workers: int | None, as_json: bool) -> None:
     help="Reading of FCL3: its own 4096 neurons, or the output layer.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--lr", type=float, help="Learning rate, instead of the recipe's.")
-@click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's.")
+@set_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--seed", type=int, default=24, show_default=True)
 @workers_option
@@ -147,8 +149,7 @@ def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: A
     from .recipes import recipe_named
     from .sources import labelled
 
-    changes = {name: options[name] for name in ("epochs", "lr", "batch_size")}
-    recipe = recipe_named(recipe_name, **changes)
+    recipe = recipe_named(recipe_name, options["changes"], epochs=options["epochs"])
     refs = labelled(source)
     if any(ref.split for ref in refs):
         refs = of_split(refs, options["split"])
@@ -241,7 +242,9 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
 @click.option("--out", type=PathArgument, required=True, help="Directory for metrics.json, figures and report.html.")
 @click.option("--folds", type=int, help="Instead: cross-validate by patient on the train side, with --recipe.")
 @click.option("--recipe", "recipe_name", default="paper-practical", show_default=True, help="With --folds.")
+@click.option("--fold", type=click.IntRange(1), help="With --folds: only this one.")
 @click.option("--epochs", type=click.IntRange(1), help="With --folds: instead of the recipe's.")
+@set_option
 @click.option("--relevant", default="class", show_default=True, help="The label column that says what is relevant.")
 @click.option("--apart", help="COLUMN=VALUE: report these queries apart, e.g. source=usanotai.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated.")
@@ -296,9 +299,10 @@ def _cross_validate(refs: list[ImageRef], out: Path, as_json: bool, **options: A
     with console.progress("working") as tell, console.training_progress() as training:
         summary = cross_validate(
             train_side,
-            recipe_named(options["recipe_name"], epochs=options["epochs"]),
+            recipe_named(options["recipe_name"], options["changes"], epochs=options["epochs"]),
             out,
             n_folds=options["folds"],
+            only=options["fold"],
             apart=_apart(options["apart"]),
             workers=options["workers"],
             on_progress=tell,

@@ -27,6 +27,7 @@ def cross_validate(
     out: Path,
     *,
     n_folds: int,
+    only: int | None = None,
     seed: int = 24,
     apart: tuple[str, str] | None = None,
     workers: int | None = None,
@@ -35,16 +36,19 @@ def cross_validate(
 ) -> dict[str, Any]:
     """Train and measure n_folds encoders, no patient on both sides, and write out/cross_validation.{json,md}.
 
-    A fold that is finished is kept: a killed run goes on at the next. out/fold-1, ... hold the encoders and reports.
+    only: the one fold to run, from 1. A fold that is finished is kept: a killed run goes on at the next. out/fold-1
+    and so on hold the encoders and reports.
     Returns the summary of evaluate.cross_validation. Raises UsageError for fewer than two folds.
     """
     if n_folds < 2:
         raise UsageError(f"A cross-validation has at least two folds, not {n_folds}.")
+    if only is not None and only > n_folds:
+        raise UsageError(f"There is no fold {only} of {n_folds}.")
     patients = patients_of(refs, load_pseudonyms(), workers)
     known = [replace(ref, patient=ref.patient or patient) for ref, patient in zip(refs, patients, strict=True)]
     numbers = folds(known, n_folds, seed=seed)
     measured: list[dict[str, Any]] = []
-    for number in range(n_folds):
+    for number in range(n_folds) if only is None else [only - 1]:
         sides = ["test" if fold == number else "train" for fold in numbers]
         parts = [replace(ref, split=side) for ref, side in zip(known, sides, strict=True)]
         measured.append(

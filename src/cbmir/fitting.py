@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -269,17 +270,33 @@ def negative_log_likelihood(log_probabilities: Tensor, target: Tensor, smoothing
 
 
 def crop(images: UInt8, recipe: Recipe, rng: np.random.Generator) -> UInt8:
-    """224 x 224 of each image (n, C, 256, 256): the centre, or a place drawn for each image."""
-    room = images.shape[-1] - SIDE
+    """224 x 224 of each image (n, C, 256, 256): the centre, or a place, size, side and tone drawn for each image."""
     if recipe.crop == "centre":
         return centre_crop(images)
-    out = np.empty((*images.shape[:2], SIDE, SIDE), np.uint8)
-    for row, (top, left) in enumerate(rng.integers(0, room + 1, (len(images), 2))):
-        out[row] = images[row, :, top : top + SIDE, left : left + SIDE]
-    if recipe.flip:
-        mirrored = rng.random(len(images)) < 0.5
-        out[mirrored] = out[mirrored, :, :, ::-1]
-    return out
+    return np.stack([_augmented(image, recipe, rng) for image in images])
+
+
+def _augmented(image: UInt8, recipe: Recipe, rng: np.random.Generator) -> UInt8:
+    """One image (C, 256, 256) as another picture of the same thing."""
+    whole = image.shape[-1]
+    side = SIDE if recipe.zoom == 0 else int(rng.integers(round(whole * (1 - recipe.zoom)), whole + 1))
+    top, left = rng.integers(0, whole - side + 1, 2)
+    out = image[:, top : top + side, left : left + side]
+    if side != SIDE:
+        out = np.stack(
+            [np.asarray(Image.fromarray(plane).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for plane in out]
+        )
+    if recipe.flip and rng.random() < 0.5:
+        out = out[:, :, ::-1]
+    return _toned(out, recipe.tone, rng) if recipe.tone else out
+
+
+def _toned(image: UInt8, amount: float, rng: np.random.Generator) -> UInt8:
+    """Another window: a gamma and a gain, each between exp(-amount) and exp(amount)."""
+    gamma, gain = np.exp(rng.uniform(-amount, amount, 2))
+    curve = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1) * 255
+    toned: UInt8 = np.rint(curve).astype(np.uint8)[image]
+    return toned
 
 
 def centre_crop(images: UInt8) -> UInt8:

@@ -6,6 +6,7 @@ train in minutes; docs/reproduction.md has the measurement behind each change. `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ class Recipe:
     """lr: learning rate; schedule: `constant`, or `cosine` to zero over all steps after a linear warm-up.
 
     weights, biases, mean, scale, dropout: see networks/dcnn.py. crop: `centre` as the paper, or a `random` place.
+    With `random`, zoom, flip and tone also draw the size (up to that part smaller), the side and the grey-level curve.
+    label_smoothing: part of the target spread over all classes.
     precision: of the arithmetic, `32-true` or `bf16-mixed`.
     """
 
@@ -34,13 +37,24 @@ class Recipe:
     epochs: int = 30
     dropout: float = 0.5
     crop: Literal["centre", "random"] = "centre"
+    zoom: float = 0.0
     flip: bool = False
+    tone: float = 0.0
     label_smoothing: float = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+
+CHOICES = {
+    "weights": ("paper", "he", "he-cvl"),
+    "biases": ("paper", "zero"),
+    "schedule": ("constant", "cosine"),
+    "crop": ("centre", "random"),
+    "precision": ("32-true", "bf16-mixed"),
+}
+"""The words an entry may take, where it takes words."""
 
 PAPER = Recipe(
     name="paper",
@@ -69,8 +83,32 @@ DEMO = replace(PAPER_PRACTICAL, name="demo", epochs=4)
 RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_PRACTICAL, DEMO)}
 
 
-def recipe_named(name: str, **changes: Any) -> Recipe:
-    """The recipe of that name, with the changes that are not None."""
+def recipe_named(name: str, changes: Sequence[str] = (), *, epochs: int | None = None) -> Recipe:
+    """The recipe of that name. changes: NAME=VALUE each; epochs: instead of the recipe's own.
+
+    Raises UsageError for an unknown recipe or name, or a value of the wrong kind.
+    """
     if name not in RECIPES:
-        raise UsageError(f"there is no recipe '{name}': choose one of {', '.join(RECIPES)}")
-    return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+        raise UsageError(f"There is no recipe '{name}': choose one of {', '.join(RECIPES)}.")
+    values: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    for change in changes:
+        key, _, text = change.partition("=")
+        values[key] = _value(RECIPES[name], key, text)
+    return replace(RECIPES[name], **values)
+
+
+def _value(recipe: Recipe, key: str, text: str) -> Any:
+    """The text as a value of the kind that entry has."""
+    known = recipe.as_dict()
+    known.pop("name")
+    if key not in known:
+        raise UsageError(f"A recipe has no '{key}'; it has {', '.join(known)}.")
+    kind = type(known[key])
+    try:
+        value = {"True": True, "False": False}[text] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise UsageError(f"{key} is {kind.__name__}, as {known[key]}, not '{text}'.") from None
+    allowed = CHOICES.get(key)
+    if allowed and value not in allowed:
+        raise UsageError(f"{key} is one of {', '.join(allowed)}, not '{text}'.")
+    return value
