@@ -20,12 +20,13 @@ def grey(
     values: Any, *, form: str = "DICOM", value_range: tuple[float, float] = (0, 4095), **known: Any
 ) -> DecodedImage:
     pixels = np.asarray(values, dtype=np.float32)
+    known.setdefault("made_for_eye", value_range[1] - value_range[0] <= 255)
     return DecodedImage(pixels=pixels, value_range=value_range, id="x", provenance=Provenance(form), **known)
 
 
 def colour(values: Any) -> DecodedImage:
     pixels = np.asarray(values, dtype=np.uint8)
-    return DecodedImage(pixels=pixels, value_range=(0, 255), id="x", provenance=Provenance("PNG"))
+    return DecodedImage(pixels=pixels, value_range=(0, 255), id="x", provenance=Provenance("PNG"), made_for_eye=True)
 
 
 def window(values: list[float], center: float, width: float, function: Any = "LINEAR") -> Any:

@@ -7,6 +7,7 @@ two minutes, inside an epoch too. Source of the procedure: the paper, section 3.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -95,6 +96,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `network` in place by `recipe` and return one line of figures an epoch (also in run_dir/log.jsonl)."""
     run_dir.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision of every run
     fabric = Fabric(
         accelerator=device,
         devices=1,

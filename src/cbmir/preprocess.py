@@ -138,7 +138,7 @@ def _ramp(pixels: npt.NDArray[Any], black: float, white: float) -> Float32:
 
 def _candidates(image: DecodedImage, recipe: Preprocessing) -> Iterator[Float32]:
     """Ways to show a grey image, the preferred first; the caller takes the first that is not constant."""
-    has_modality_values = image.provenance.format == "DICOM" and not _is_8_bit(image)
+    has_modality_values = image.provenance.format == "DICOM" and not image.made_for_eye
     if image.modality == "CT" and has_modality_values:
         yield _ct(image.pixels, recipe)
     if image.modality in PERCENTILE_MODALITIES and has_modality_values:
@@ -148,16 +148,10 @@ def _candidates(image: DecodedImage, recipe: Preprocessing) -> Iterator[Float32]
     for window in image.windows:
         if window_is_valid(window.center, window.width, window.function):
             yield apply_window(image.pixels, window.center, window.width, window.function)
-    if _is_8_bit(image):
+    if image.made_for_eye:
         black, white = image.value_range
         yield _ramp(image.pixels, black, max(white, black + 1))
     yield from _between_percentiles(image, recipe)
-
-
-def _is_8_bit(image: DecodedImage) -> bool:
-    """Eight stored bits or fewer were made for the eye: no HU, no scanner units to find a window in."""
-    black, white = image.value_range
-    return white - black <= 255
 
 
 def _ct(pixels: npt.NDArray[Any], recipe: Preprocessing) -> Float32:

@@ -80,6 +80,7 @@ class DecodedImage:
 
     pixels: grey float32 (rows, columns) in modality-LUT values (CT: HU), or colour uint8 (rows, columns, 3) RGB.
     value_range: the (black, white) values the encoding could hold, e.g. (0, 255); the fallback window.
+    made_for_eye: stored in at most eight bits, or floats shown as they are: no HU or scanner units to find a window in.
     padding: bool (rows, columns), True where the pixel is padding and means nothing; None when there is none.
     windows: VOI candidates of the header, first is preferred; voi_lut: an explicit VOI LUT as (first value, table in
     [0, 1]), wins over them.
@@ -98,6 +99,7 @@ class DecodedImage:
     windows: tuple[Window, ...] = ()
     voi_lut: tuple[float, Float32] | None = None
     monochrome1: bool = False
+    made_for_eye: bool = False
     patient: str | None = None
     study: str | None = None
     series: str | None = None

@@ -25,6 +25,7 @@ from pydicom.uid import (
 
 from cbmir.errors import BadImage
 from cbmir.images import decode, read_image
+from cbmir.preprocess import Preprocessing, preprocess
 from cbmir.privacy import Pseudonyms
 from cbmir.types import DecodedImage, Window
 from make_dicom import dicom_bytes, make_dicom, save_dicom, sequence_item
@@ -489,3 +490,15 @@ def test_the_same_pixels_in_other_syntaxes_are_the_same(pseudonyms: Pseudonyms) 
     for name in names:
         (image,) = read_image(BUNDLED / f"{name}.dcm", pseudonyms)
         assert np.array_equal(image.pixels, plain.pixels), name
+
+
+def test_a_small_rescale_slope_does_not_make_a_12_bit_slice_one_for_the_eye(pseudonyms: Pseudonyms) -> None:
+    pixels = np.arange(16, dtype=np.uint16).reshape(4, 4) * 100
+    slice_, shown = (
+        read_one(
+            make_dicom(values, bits_stored=bits, Modality="PT", RescaleSlope="0.05", RescaleIntercept="0"), pseudonyms
+        )
+        for values, bits in ((pixels, 12), (pixels.astype(np.uint8), 8))
+    )
+    assert (slice_.made_for_eye, shown.made_for_eye) == (False, True)
+    assert preprocess(slice_, Preprocessing(size=4, crop=4)).max() == 255

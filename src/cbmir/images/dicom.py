@@ -238,6 +238,7 @@ def _frame(file: _File, index: int, pseudonyms: Pseudonyms) -> DecodedImage:
         windows=_windows(dataset, index),
         voi_lut=_voi_lut(dataset),
         monochrome1=_is_inverted(dataset),
+        made_for_eye=_bits_stored(dataset) <= 8,
         **shared,
     )
 
@@ -285,7 +286,7 @@ def _syntax_name(file: _File) -> str:
 
 def _rgb(stored: Array, dataset: Dataset) -> Array:
     """RGB uint8. Palettes are looked up (PS3.3 C.7.6.3.1.5); deeper colour keeps its top 8 bits."""
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    bits = _bits_stored(dataset)
     if stored.ndim == 2:
         stored = apply_color_lut(stored, dataset)[..., :3]
         # Some palettes are declared 16 bits deep and hold 8.
@@ -293,6 +294,10 @@ def _rgb(stored: Array, dataset: Dataset) -> Array:
     if bits > 8:
         stored = stored >> (bits - 8)
     return np.ascontiguousarray(stored, dtype=np.uint8)
+
+
+def _bits_stored(dataset: Dataset) -> int:
+    return int(dataset.get("BitsStored") or dataset.BitsAllocated)
 
 
 def _modality_values(stored: Array, dataset: Dataset, index: int) -> tuple[Float32, tuple[float, float]]:
@@ -318,7 +323,7 @@ def _modality_values(stored: Array, dataset: Dataset, index: int) -> tuple[Float
 
 
 def _stored_range(dataset: Dataset) -> tuple[int, int]:
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    bits = _bits_stored(dataset)
     if dataset.get("PixelRepresentation") == 1:
         return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     return 0, 2**bits - 1

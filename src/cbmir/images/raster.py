@@ -93,6 +93,7 @@ def _image(
         provenance=provenance,
         frame_index=index,
         monochrome1=inverted,
+        made_for_eye=value_range[1] - value_range[0] <= 255,
     )
 
 
