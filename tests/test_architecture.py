@@ -20,7 +20,7 @@ ORDER = [
     "errors", "types", "privacy", "sources", "images", "preprocess", "images.worker", "metrics", "networks",
     "runtime", "encoder", "extract", "store", "index", "search", "calibrate", "gallery", "ingest",
     "dataset", "recipes", "packing", "fitting", "train", "evaluate", "figures", "report", "crossval", "jobs", "demo",
-    "console", "cli",
+    "console", "cli", "__main__",
 ]
 # fmt: on
 """A module imports only from earlier stages (and from its own). A new stage gets its place here."""
