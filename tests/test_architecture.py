@@ -17,7 +17,7 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 
 # fmt: off
 ORDER = [
-    "errors", "types", "privacy", "sources", "images", "preprocess", "images.worker", "metrics", "networks",
+    "errors", "files", "types", "privacy", "sources", "images", "preprocess", "images.worker", "metrics", "networks",
     "runtime", "encoder", "extract", "store", "index", "search", "calibrate", "gallery", "ingest",
     "dataset", "recipes", "packing", "fitting", "train", "evaluate", "figures", "report", "crossval", "jobs", "demo",
     "console", "cli", "__main__",

@@ -59,9 +59,11 @@ def test_he_weights_keep_the_size_of_activations(network: DCNN) -> None:
     assert all(layer.bias.abs().max() == 0 for layer in network.children() if hasattr(layer, "bias"))
 
 
-def test_dropout_is_off_when_features_are_taken(network: DCNN) -> None:
+def test_dropout_is_on_in_training_and_off_when_features_are_taken() -> None:
+    network = DCNN(24, width=64)
     images = torch.rand(1, 1, 224, 224) * 255
     assert torch.equal(network.eval()(images)[2], network(images)[2])
+    assert not torch.equal(network.train()(images)[2], network(images)[2])
 
 
 def test_the_input_is_centred_as_told() -> None:

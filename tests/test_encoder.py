@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cbmir.encoder import NetworkEncoder, load_encoder, save_encoder
+from cbmir.encoder import load_encoder, save_encoder
 from cbmir.errors import BadEncoder, UsageError
 from cbmir.networks import build
 from cbmir.preprocess import Preprocessing
@@ -86,12 +87,13 @@ def test_what_changes_the_answers_changes_the_fingerprint(saved: Path, tmp_path:
     different = {
         same,
         fingerprint("precision", precision="bf16"),
+        fingerprint("run time", precision="torch-f32"),
         fingerprint("weights", seed=1),
         fingerprint("classes", classes=("brain", "eye", "hand")),
         fingerprint("preprocessing", preprocessing=Preprocessing(percentiles=(1.0, 99.0))),
         fingerprint("calibration", calibration={"soft_gate_tau": {"FCL1": 2.0}}),
     }
-    assert len(different) == 6
+    assert len(different) == 7
 
 
 def test_openvino_needs_no_torch_once_it_has_its_copy(saved: Path, tmp_path: Path) -> None:
@@ -132,16 +134,18 @@ def test_a_damaged_encoder_is_refused_in_one_sentence(tmp_path: Path, damage: An
         load_encoder(tmp_path / "encoder")
 
 
-def test_damaged_weights_are_refused_when_run_and_when_checked(tmp_path: Path) -> None:
+def test_weights_that_are_not_the_ones_saved_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "encoder")
-    weights = tmp_path / "encoder" / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    encoder = load_encoder(tmp_path / "encoder", runtime="torch")
-    assert isinstance(encoder, NetworkEncoder)
-    with pytest.raises(BadEncoder, match="damaged"):
-        encoder.check_weights()
-    with pytest.raises(BadEncoder, match="does not fit"):
-        encoder.encode(np.zeros((1, 1, 224, 224), np.uint8))
+    save(tmp_path / "other", seed=1)
+    os.replace(tmp_path / "other" / "weights.safetensors", tmp_path / "encoder" / "weights.safetensors")
+    for runtime in ("torch", "openvino"):
+        with pytest.raises(BadEncoder, match="its hash is not the one saved"):
+            load_encoder(tmp_path / "encoder", runtime=runtime).encode(np.zeros((1, 1, 224, 224), np.uint8))
+
+
+def test_a_whole_precision_names_the_run_time_too(saved: Path) -> None:
+    assert load_encoder(saved, precision="torch-bf16").precision == "torch-bf16"
+    assert load_encoder(saved, runtime="openvino", precision="f32").precision == "openvino-f32"
 
 
 def test_an_unknown_network_is_refused_by_name() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from cbmir.errors import UsageError
+from cbmir.errors import CbmirError, UsageError
 from cbmir.fitting import TrainingSet, crop, fit, learning_rate, negative_log_likelihood, validate
 from cbmir.recipes import PAPER, recipe_named
 
@@ -102,11 +102,15 @@ def test_an_unfinished_run_with_another_recipe_is_refused(
     fit(brightness(), dark_and_bright, None, RECIPE, tmp_path, seed=1)
     with pytest.raises(UsageError, match="other data, recipe or seed"):
         fit(brightness(), dark_and_bright, None, replace(RECIPE, lr=0.01), tmp_path, seed=1)
+    with pytest.raises(UsageError, match="other data, recipe or seed"):
+        fit(brightness(), dark_and_bright, None, RECIPE, tmp_path, seed=1, data="other images, the same labels")
 
 
 def test_a_run_that_diverges_says_so(dark_and_bright: TrainingSet, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="smaller learning rate"):
-        fit(brightness(), dark_and_bright, None, replace(RECIPE, lr=float("inf")), tmp_path, seed=1)
+    network = brightness()
+    network.register_forward_hook(lambda _, __, output: tuple(part * float("inf") for part in output))
+    with pytest.raises(CbmirError, match="smaller learning rate"):
+        fit(network, dark_and_bright, None, RECIPE, tmp_path, seed=1)
 
 
 def test_the_papers_learning_rate_is_constant() -> None:
@@ -166,6 +170,9 @@ def test_a_recipe_can_be_changed_entry_by_entry() -> None:
         ("lr=fast", "lr is float"),
         ("flip=maybe", "flip is bool"),
         ("crop=left", "crop is one of centre, random"),
+        ("lr=-1", "lr -1.0 is out of range"),
+        ("batch_size=0", "batch_size 0 is out of range"),
+        ("zoom=2", "zoom 2.0 is out of range"),
     ],
 )
 def test_a_wrong_change_is_refused_by_name(change: str, sentence: str) -> None:

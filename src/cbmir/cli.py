@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,13 @@ from .types import GATES, HIDES, ImageRef
 
 PathArgument = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto is PyTorch beside a GPU, else OpenVINO where it is installed.",
+)
 workers_option = click.option(
     "--workers", type=click.IntRange(0), help="Decoding processes; 0 decodes in this one. [default: one a core]"
 )
@@ -48,6 +54,9 @@ def main() -> None:
     except CbmirError as error:
         print(f"cbmir: {str(error).rstrip('.')}.", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a file where a folder should be
+        print(f"cbmir: {error.filename or 'the disk'}: {error.strerror}.", file=sys.stderr)
+        sys.exit(1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -138,7 +147,7 @@ def dataset_check(source: Path, workers: int | None, as_json: bool) -> None:
 )
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
 @set_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=int, default=24, show_default=True)
 @workers_option
 @json_option
@@ -169,7 +178,7 @@ def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: A
             on_decode=decoding,
             on_progress=training,
         )
-    console.show(asdict(report), as_json, console.training_lines)
+    console.show(report.as_dict(), as_json, console.training_lines)
 
 
 @cli.command()
@@ -178,6 +187,7 @@ def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: A
 @click.option("--encoder", "encoder_name", help="Directory or name; needed for a new gallery. [default: pixels]")
 @click.option("--split", help="Only the rows of this split.")
 @click.option("--strict", is_flag=True, help="Exit 1 when a file could not be read.")
+@runtime_option
 @precision_option
 @workers_option
 @json_option
@@ -190,13 +200,14 @@ def index(sources: Sequence[Path], directory: Path, as_json: bool, **options: An
             directory,
             sources,
             encoder_name=options["encoder_name"],
+            runtime=options["runtime"],
             precision=options["precision"],
             split=options["split"],
             workers=options["workers"],
             on_progress=lambda done, total, _: tell(done, total),
         )
     console.show(report.as_dict(), as_json, console.index_lines)
-    if options["strict"] and any(report.outcomes.get(bad) for bad in ("corrupt", "crashed", "timed_out", "partial")):
+    if options["strict"] and report.unreadable:
         sys.exit(1)
 
 
@@ -218,6 +229,10 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
 
     if (file is None) == (record_id is None):
         raise UsageError("Give either a FILE or --id.")
+    if options["strip"]:
+        from .jobs import check_strip
+
+        check_strip(options["strip"])
     wanted = {"k": options["k"], "layer": options["layer"], "gate": options["gate"], "hide": options["hide"]}
     with Gallery.open(directory) as gallery:
         if record_id is not None:
@@ -238,36 +253,58 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
 
 @cli.command()
 @click.argument("source", type=PathArgument)
-@click.option("--encoder", "encoder_name", help="Directory or name.")
 @click.option("--out", type=PathArgument, required=True, help="Directory for metrics.json, figures and report.html.")
-@click.option("--folds", type=int, help="Instead: cross-validate by patient on the train side, with --recipe.")
-@click.option("--recipe", "recipe_name", default="paper-practical", show_default=True, help="With --folds.")
-@click.option("--fold", type=click.IntRange(1), help="With --folds: only this one.")
-@click.option("--epochs", type=click.IntRange(1), help="With --folds: instead of the recipe's.")
-@set_option
+@click.option("--encoder", "encoder_name", help="Directory or name.")
 @click.option("--relevant", default="class", show_default=True, help="The label column that says what is relevant.")
-@click.option("--apart", help="COLUMN=VALUE: report these queries apart, e.g. source=usanotai.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated.")
 @click.option("--gate", "gates", type=click.Choice(GATES), multiple=True, help="Only this gate; may be repeated.")
+@runtime_option
 @precision_option
+@click.option("--folds", "n_folds", type=int, help="Instead: cross-validate a recipe by patient on the train side.")
+@click.option("--fold", "only", type=click.IntRange(1), help="With --folds: only this one.")
+@click.option("--recipe", "recipe_name", default="paper-practical", show_default=True, help="With --folds.")
+@click.option("--epochs", type=click.IntRange(1), help="With --folds: instead of the recipe's.")
+@click.option("--validation", type=click.FloatRange(0, 0.9), default=0.0, show_default=True, help="With --folds.")
+@set_option
+@click.option("--apart", help="COLUMN=VALUE: report these queries apart, e.g. source=usanotai.")
 @workers_option
 @json_option
-def evaluate(source: Path, encoder_name: str | None, out: Path, as_json: bool, **options: Any) -> None:
-    """Measure an encoder on a manifest's split: gallery = train, queries = test."""
+@click.pass_context
+def evaluate(context: click.Context, source: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Measure an encoder on a manifest's split: gallery = train, queries = test. Or, with --folds, a recipe."""
     from .sources import labelled
 
-    if (encoder_name is None) == (options["folds"] is None):
+    with_encoder, with_folds = options["encoder_name"] is not None, options["n_folds"] is not None
+    if with_encoder == with_folds:
         raise UsageError("Give either --encoder or --folds.")
+    _refuse(context, FOR_ENCODER if with_folds else FOR_FOLDS, "--folds" if with_folds else "--encoder")
     refs = labelled(source)
-    if encoder_name is None:
+    if with_folds:
         _cross_validate(refs, out, as_json, **options)
-        return
+    else:
+        _evaluate(refs, out, as_json, **options)
+
+
+FOR_ENCODER = ("relevant", "layers", "gates", "runtime", "precision")
+FOR_FOLDS = ("only", "recipe_name", "epochs", "validation", "changes")
+
+
+def _refuse(context: click.Context, names: Sequence[str], beside: str) -> None:
+    """Options that would be ignored are a mistake."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise UsageError(f"{parameter.opts[0]} has no meaning beside {beside}.")
+
+
+def _evaluate(refs: list[ImageRef], out: Path, as_json: bool, **options: Any) -> None:
     from .encoder import load_encoder
     from .evaluate import evaluate_split
     from .privacy import load_pseudonyms
     from .report import write_report
 
-    encoder = load_encoder(encoder_name, precision=options["precision"])
+    encoder = load_encoder(options["encoder_name"], runtime=options["runtime"], precision=options["precision"])
+    out.mkdir(parents=True, exist_ok=True)
     with console.progress("extracting") as tell:
         evaluation = evaluate_split(
             refs,
@@ -297,19 +334,19 @@ def _cross_validate(refs: list[ImageRef], out: Path, as_json: bool, **options: A
 
     train_side = of_split(refs, "train") if any(ref.split for ref in refs) else refs
     with console.progress("working") as tell, console.training_progress() as training:
-        summary = cross_validate(
+        report = cross_validate(
             train_side,
             recipe_named(options["recipe_name"], options["changes"], epochs=options["epochs"]),
             out,
-            n_folds=options["folds"],
-            only=options["fold"],
+            n_folds=options["n_folds"],
+            only=options["only"],
+            validation_fraction=options["validation"],
             apart=_apart(options["apart"]),
             workers=options["workers"],
             on_progress=tell,
             on_training=training,
         )
-    tables = (out / "cross_validation.md").read_text(encoding="utf-8").splitlines()
-    console.show(summary, as_json, lambda _: tables)
+    console.show({"report": str(report)}, as_json, lambda _: [f"wrote {report}"])
 
 
 @cli.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from .recipes import PAPER_TRAINING_ERROR
 from .types import Ranking
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ class Tell(Protocol):
 
 
 def show(value: Any, as_json: bool, lines: Callable[[Any], Sequence[str]]) -> None:
-    """One JSON document, or what `lines` makes of the value."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else "\n".join(lines(value)))
+    """One JSON document (value: plain, no NaN), or what `lines` makes of the value."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines(value)))
 
 
 @contextmanager
@@ -36,15 +37,18 @@ def progress(what: str) -> Iterator[Tell]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None, note="", visible=False)
+        task = bar.add_task(what, total=None, rate="", note="", visible=False)
 
         def tell(done: int, total: int, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note, visible=True)
+            speed = bar.tasks[task].speed
+            bar.update(task, rate="" if speed is None else f"{speed:.1f}/s")
 
         yield tell
 
@@ -83,7 +87,7 @@ def pairs(value: Mapping[str, Any]) -> list[str]:
 
 
 def ranking_document(ranking: Ranking) -> dict[str, Any]:
-    """The JSON of `cbmir search` (DESIGN: contract)."""
+    """The JSON of `cbmir search` (docs/architecture.md, Contract)."""
     return {
         "query": {
             "id": ranking.query_id,
@@ -141,7 +145,8 @@ def training_lines(report: Mapping[str, Any]) -> list[str]:
     return [
         f"trained on {report['n_training']} images, watched on {report['n_validation']}, "
         f"{len(report['failed'])} files gave no image",
-        f"training loss {last['loss']:.4f}, error {last['error']:.4f} (the paper reports a training error of 0.0422)",
+        f"training loss {last['loss']:.4f}, error {last['error']:.4f} "
+        f"(the paper reports a training error of {PAPER_TRAINING_ERROR})",
         f"encoder {report['out']} ({report['fingerprint']})",
     ]
 

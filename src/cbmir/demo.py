@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +41,17 @@ def run_demo(
     on_progress: Progress | None = None,
     on_training: TrainingProgress | None = None,
 ) -> dict[str, Any]:
-    """Do the whole job on `source`, or on pydicom's own files, and write it below `out`. Started again, it goes on.
+    """Do the whole job on `source`, or on pydicom's own files, and write it into a folder of its own in `out`.
 
-    Returns {"gallery", "report", "encoder", "indexed": the index report, "mAP": of the default layer or None}.
+    Started again on the same source, it goes on there. Returns {"gallery", "report", "encoder", "indexed": the index report, "mAP": of the default layer or None}.
     Raises UsageError for a source that is missing.
     """
+    out = work_folder(source, out)
     source = bundled_files() if source is None else source
     refs = _labelled_or_none(source)
     if refs is None:
         return _search_only(source, out, encoder_name or "pixels", workers, say, on_progress)
+    say(f"writing into {out}")
     refs = _with_splits(refs, workers)
     encoder = encoder_name or _trained(refs, out / "encoder", recipe, workers, say, on_progress, on_training)
     say("indexing the train side")
@@ -60,10 +64,11 @@ def run_demo(
     )
     with Gallery.open(out / "gallery") as gallery:
         gate: Gate = "hard" if gallery.encoder.classes else "off"
-        for ref in _one_of_each(jobs.of_split(refs, "test"))[:N_EXAMPLES]:
+        shown = _one_of_each(jobs.of_split(refs, "test"))[:N_EXAMPLES]
+        for number, ref in enumerate(shown, start=1):
             ranking = jobs.search_file(gallery, ref.path, k=8, gate=gate)
             say(f"{ref.shown}: {_told(ranking)}")
-            jobs.draw_strip(gallery, ranking, ref.path, 1, out / "searches" / f"{ref.label}.png")
+            jobs.draw_strip(gallery, ranking, ref.path, 1, _strip(out, number))
     say("evaluating: gallery is the train side, queries are the test side")
     evaluation = evaluate_split(
         refs, load_encoder(encoder), load_pseudonyms(), workers=workers, on_progress=on_progress
@@ -78,6 +83,14 @@ def run_demo(
     layer = next(iter(load_encoder(encoder).layers))
     mean_ap = evaluation.metrics["retrieval"][layer]["off"]["mAP"]
     return _result(out, report, encoder, indexed) | {"layer": layer, "mAP": mean_ap}
+
+
+def work_folder(source: Path | None, out: Path) -> Path:
+    """Where the job on one source is written: two sources share neither an encoder nor a gallery."""
+    if source is None:
+        return out / "pydicom"
+    whole = source.resolve()
+    return out / f"{whole.name}-{sha256(os.fsencode(whole)).hexdigest()[:8]}"
 
 
 def bundled_files() -> Path:
@@ -101,12 +114,11 @@ def _labelled_or_none(source: Path) -> list[ImageRef] | None:
 
 
 def _with_splits(refs: Sequence[ImageRef], workers: int | None) -> list[ImageRef]:
-    """As the manifest says; else split by patient, 70 to 30."""
+    """As the manifest says; else split by patient, 70 to 30. What each says of its own patient stays as it is."""
     if {"train", "test"} <= {ref.split for ref in refs}:
         return list(refs)
-    patients = dataset.patients_of(refs, load_pseudonyms(), workers)
-    known = [replace(ref, patient=ref.patient or patient) for ref, patient in zip(refs, patients, strict=True)]
-    return [replace(ref, split=side) for ref, side in zip(refs, dataset.split(known), strict=True)]
+    sides = dataset.split(dataset.with_patients(refs, load_pseudonyms(), workers))
+    return [replace(ref, split=side) for ref, side in zip(refs, sides, strict=True)]
 
 
 def _trained(
@@ -146,6 +158,7 @@ def _search_only(
     on_progress: Progress | None,
 ) -> dict[str, Any]:
     """No classes: index everything, and search with images of the gallery itself."""
+    say(f"writing into {out}")
     say(f"indexing {source} with the encoder '{encoder}'")
     indexed = jobs.index_refs(
         out / "gallery",
@@ -156,15 +169,20 @@ def _search_only(
     )
     strips: list[tuple[str, Path]] = []
     with Gallery.open(out / "gallery") as gallery:
-        for record_id in _one_of_each_modality(gallery)[:N_EXAMPLES]:
+        for number, record_id in enumerate(_one_of_each_modality(gallery)[:N_EXAMPLES], start=1):
             ranking = gallery.search_id(record_id, k=8)
-            picture = out / "searches" / f"{record_id}.png"
+            picture = _strip(out, number)
             say(f"image {record_id}: {_told(ranking)}")
             jobs.draw_strip(gallery, ranking, None, 1, picture)
             strips.append((_told(ranking), picture))
         about = gallery.info()
     report = write_search_report(about, indexed.as_dict(), strips, out / "report")
     return _result(out, report, encoder, indexed) | {"layer": None, "mAP": None}
+
+
+def _strip(out: Path, number: int) -> Path:
+    """Numbered: a class may be named as no file can be."""
+    return out / "searches" / f"{number:02d}.png"
 
 
 def _result(out: Path, report: Path, encoder: str, indexed: IndexReport) -> dict[str, Any]:

@@ -3,8 +3,8 @@
     ENCODER/encoder.json          architecture, preprocessing, classes, layers, calibration, training record
     ENCODER/weights.safetensors   the weights, never a pickle
 
-Its fingerprint is a hash of all that changes what it answers, and of the precision it runs in; a gallery belongs to
-one fingerprint. `pixels` is the smallest encoder, a thumbnail: it needs no network and proves the contract.
+Its fingerprint is a hash of all that changes what it answers, and of the run time and precision it runs in; a gallery
+belongs to one fingerprint. `pixels` is the smallest encoder, a thumbnail: it needs no network and proves the contract.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from .errors import BadEncoder, UsageError
+from .files import file_sha256, write_json
 from .preprocess import Preprocessing
-from .runtime import NetworkFiles, Runtime, choose_precision, choose_runtime, open_runtime
+from .runtime import Arithmetic, NetworkFiles, Runtime, choose_arithmetic, open_runtime
 from .types import Float32, UInt8
 
 FORMAT = 1
@@ -91,16 +92,16 @@ class NetworkEncoder:
     calibration: Mapping[str, Any]
     training: Mapping[str, Any]
     weights_sha256: str
-    runtime: str = "auto"
-    precision: str = "auto"
+    arithmetic: Arithmetic
     _opened: Runtime | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        self.precision = choose_precision(self.precision)
 
     @property
     def name(self) -> str:
         return self.directory.name
+
+    @property
+    def precision(self) -> str:
+        return str(self.arithmetic)
 
     @property
     def fingerprint(self) -> str:
@@ -108,25 +109,18 @@ class NetworkEncoder:
 
     def encode(self, batch: UInt8) -> Encoded:
         if self._opened is None:
-            files = NetworkFiles(
-                self.architecture,
-                self.directory / "weights.safetensors",
-                _digest({"architecture": dict(self.architecture), "weights": self.weights_sha256}),
-            )
-            self._opened = open_runtime(files, choose_runtime(self.runtime), choose_precision(self.precision))
+            weights = self.directory / "weights.safetensors"
+            files = NetworkFiles(self.architecture, weights, self.weights_sha256)
+            self._opened = open_runtime(files, self.arithmetic)
         *layers, log_probabilities = self._opened(batch)
         return Encoded(dict(zip(self.layers, layers, strict=True)), np.exp(log_probabilities))
 
-    def check_weights(self) -> None:
-        """Compare the weights with the hash in encoder.json. Raises BadEncoder."""
-        if file_sha256(self.directory / "weights.safetensors") != self.weights_sha256:
-            raise BadEncoder(
-                f"the weights of encoder '{self.name}' are damaged: their hash is not the one saved with them"
-            )
-
 
 def load_encoder(name_or_directory: str | Path, *, runtime: str = "auto", precision: str = "auto") -> Encoder:
-    """`pixels`, or a directory made by `cbmir train`. Raises UsageError when missing, BadEncoder when damaged."""
+    """`pixels`, or a directory made by `cbmir train`. Raises UsageError when missing, BadEncoder when damaged.
+
+    runtime: auto, torch or openvino; precision: auto, f32, bf16, or both as an encoder's own `precision` says them.
+    """
     if str(name_or_directory) == "pixels":
         return PixelsEncoder()
     directory = Path(name_or_directory)
@@ -154,8 +148,7 @@ def load_encoder(name_or_directory: str | Path, *, runtime: str = "auto", precis
             calibration=saved["calibration"],
             training=saved["training"],
             weights_sha256=saved["weights_sha256"],
-            runtime=runtime,
-            precision=precision,
+            arithmetic=choose_arithmetic(runtime, precision),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadEncoder(
@@ -192,21 +185,6 @@ def save_encoder(
         "training": dict(training),
     }
     write_json(directory / "encoder.json", saved)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one move: a reader finds the old file or the new one."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(new, path)
-
-
-def file_sha256(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _content(encoder: NetworkEncoder) -> dict[str, Any]:

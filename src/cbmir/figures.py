@@ -19,10 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .errors import UsageError
+from .recipes import PAPER_TRAINING_ERROR
 from .types import Ranking, UInt8
-
-PAPER_TRAINING_ERROR = 0.0422
-"""Training error after 30 epochs (paper, section 3.1.2)."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTHS = (5.0, 3.0, 1.2)  # curves that coincide, as under a hard gate, stay visible one inside the other
@@ -73,13 +71,18 @@ def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
 
 def save_as(figure: Figure, path: Path) -> None:
     """Write one file; its suffix chooses the format. Raises UsageError unless it is .png or .svg."""
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"a picture is written as .png or .svg, not as {path.suffix or path.name}")
+    check_picture(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"dpi": 150} if path.suffix.lower() == ".png" else {"metadata": {"Date": None}}
     with rc_context({"svg.hashsalt": "cbmir"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a class named in another script
         figure.savefig(path, **settings)
+
+
+def check_picture(path: Path) -> None:
+    """Raises UsageError unless path ends in .png or .svg."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"a picture is written as .png or .svg, not as {path.suffix or path.name}")
 
 
 def plain(text: str, limit: int = MAX_LABEL) -> str:

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import UsageError
+from .errors import CbmirError, UsageError
 from .recipes import Recipe
 from .types import Int, UInt8
 
@@ -91,12 +91,19 @@ def fit(
     run_dir: Path,
     *,
     seed: int,
+    data: str = "",
     device: str = "auto",
     on_progress: Progress | None = None,
 ) -> list[dict[str, float]]:
-    """Train `network` in place by `recipe` and return one line of figures an epoch (also in run_dir/log.jsonl)."""
+    """Train `network` in place by `recipe` and return one line of figures an epoch (also in run_dir/log.jsonl).
+
+    data: names images and network; a checkpoint goes on only where it is the same. device: auto, cpu or cuda.
+    Raises UsageError for a device that is not there or a checkpoint of another run, CbmirError when it diverges.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision of every run
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("There is no GPU that PyTorch can use: take --device cpu.")
     fabric = Fabric(
         accelerator=device,
         devices=1,
@@ -112,7 +119,8 @@ def fit(
         fused=True,  # one pass over the 75 million weights instead of five
     )
     module, optimizer = fabric.setup(network, optimizer)
-    run = _Run(fabric, module, optimizer, training, recipe, run_dir, seed, on_progress)
+    identity = _identity(recipe, seed, data, training)
+    run = _Run(fabric, module, optimizer, training, recipe, run_dir, seed, identity, on_progress)
     run.resume()
     while run.state.epoch < recipe.epochs:
         figures = run.one_epoch()
@@ -134,11 +142,12 @@ class _Run:
         recipe: Recipe,
         run_dir: Path,
         seed: int,
+        identity: str,
         on_progress: Progress | None,
     ) -> None:
         self.fabric, self.module, self.optimizer = fabric, module, optimizer
         self.training, self.recipe, self.run_dir, self.seed = training, recipe, run_dir, seed
-        self.on_progress = on_progress
+        self.identity, self.on_progress = identity, on_progress
         self.state = _State()
         self.saved = time.monotonic()
         self.log: list[dict[str, float]] = []
@@ -188,7 +197,9 @@ class _Run:
         state.wrong += int((log_probabilities.argmax(1) != target).sum())
         state.seen += len(labels)
         if not math.isfinite(state.loss_sum):
-            raise UsageError(f"training diverged in epoch {state.epoch + 1}: try a smaller learning rate (--lr)")
+            raise CbmirError(
+                f"training diverged in epoch {state.epoch + 1}: try a smaller learning rate (--set lr=...)."
+            )
         if self.on_progress:
             done = state.epoch * len(self.training) + state.seen
             total = recipe.epochs * len(self.training)
@@ -219,12 +230,6 @@ class _Run:
     def _checkpoint(self) -> Path:
         return self.run_dir / "checkpoint.ckpt"
 
-    def _identity(self) -> str:
-        """A checkpoint goes on only with the data, recipe and seed it was made with."""
-        digest = sha256(json.dumps([self.recipe.as_dict(), self.seed, len(self.training)]).encode())
-        digest.update(self.training.labels.tobytes())
-        return digest.hexdigest()
-
     def _save(self) -> None:
         new = self._checkpoint.with_suffix(".new")
         self.fabric.save(
@@ -234,8 +239,9 @@ class _Run:
                 "optimizer": self.optimizer,
                 "state": asdict(self.state),
                 "log": self.log,
-                "identity": self._identity(),
+                "identity": self.identity,
                 "random": torch.get_rng_state(),
+                "random_gpu": torch.cuda.get_rng_state_all(),
             },
         )
         new.replace(self._checkpoint)
@@ -244,15 +250,26 @@ class _Run:
     def resume(self) -> None:
         if not self._checkpoint.exists():
             return
-        state = {"network": self.module, "optimizer": self.optimizer}
-        rest = self.fabric.load(self._checkpoint, state, weights_only=True)
-        if rest["identity"] != self._identity():
+        made_for = torch.load(self._checkpoint, map_location="meta", weights_only=True)["identity"]
+        if made_for != self.identity:
             raise UsageError(
                 f"{self.run_dir} holds an unfinished run with other data, recipe or seed: "
-                "finish it with its own arguments, or choose another --out"
+                "finish it with its own arguments, or choose another --out."
             )
+        state = {"network": self.module, "optimizer": self.optimizer}
+        rest = self.fabric.load(self._checkpoint, state, weights_only=True)
         self.state, self.log = _State(**rest["state"]), rest["log"]
         torch.set_rng_state(rest["random"])
+        torch.cuda.set_rng_state_all(rest["random_gpu"])
+
+
+def _identity(recipe: Recipe, seed: int, data: str, training: TrainingSet) -> str:
+    """A checkpoint goes on only with the data, recipe and seed it was made with."""
+    digest = sha256(json.dumps([recipe.as_dict(), seed, data, len(training)]).encode())
+    digest.update(training.labels.tobytes())
+    if training.rows is not None:
+        digest.update(training.rows.tobytes())
+    return digest.hexdigest()
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:

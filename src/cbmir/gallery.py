@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .errors import BadGallery, UsageError
 from .index import NO_POSITIONS, Found
 from .index.matrix import Matrix, open_matrix, problems
 from .search import search
+from .sources import shown_of
 from .store import Added, Entry, Store, StoredFile
 from .types import HIDES, Float32, Gate, Hide, Hit, ImageRef, Int, Ranking, Record
 
@@ -142,7 +143,7 @@ class Gallery:
         """
         self.check_pseudonyms(pseudonyms)
         return self._store.add(
-            Entry(_stored_file(file, pseudonyms), file.records, file.features, file.posterior) for file in files
+            Entry(stored_file(file, pseudonyms), file.records, file.features, file.posterior) for file in files
         )
 
     def touch(self, files: Iterable[StoredFile]) -> None:
@@ -170,8 +171,7 @@ class Gallery:
     def image_path(self, record_id: str) -> Path | None:
         """The file an image came from, None when it is no longer there. For showing it, never for naming it."""
         file = self._store.file_of(record_id)
-        path = None if file is None else Path(file.root, file.shown)
-        return path if path is not None and path.is_file() else None
+        return file.path if file is not None and file.path.is_file() else None
 
     def search_id(
         self,
@@ -210,13 +210,12 @@ class Gallery:
         """Images like a new one. features: float32 (dim,) of the layer; posterior: float32 (K,).
 
         query: what is known of the new image; its patient, study or series is hidden as `hide` says, and so is
-        the image itself unless hide is none.
+        the image itself unless hide is none. An image that is in the gallery is also of whom the gallery says:
+        a manifest may know the patient that the file does not tell.
         """
         layer = self.layer_named(layer)
         matrix = self._matrix(layer)
-        own = NO_POSITIONS if query is None else self._own(matrix, hide, _owners_of(query))
-        if query is not None and hide != "none":
-            own = np.append(own, self._itself(matrix, query.id))
+        own = NO_POSITIONS if query is None else self._own_of_new(matrix, hide, query)
         query_id = None if query is None else query.id
         return self._ranking(matrix, features, posterior, k, layer, gate, own, query_id)
 
@@ -260,10 +259,14 @@ class Gallery:
             raise UsageError(f"one hides {', '.join(HIDES)}, not {hide!r}")
         return NO_POSITIONS if hide == "none" else matrix.belonging_to(hide, owners[hide])
 
-    def _itself(self, matrix: Matrix, record_id: str) -> list[int]:
-        record = self._store.record(record_id)
-        position = None if record is None else matrix.position(record.group, record_id)
-        return [] if position is None else [position]
+    def _own_of_new(self, matrix: Matrix, hide: Hide, query: Record) -> Int:
+        own = self._own(matrix, hide, _owners_of(query))
+        stored = self._store.record(query.id)
+        if stored is None or hide == "none":
+            return own
+        itself = matrix.position(stored.group, stored.id)
+        known = self._own(matrix, hide, _owners_of(stored))
+        return np.concatenate([own, known, NO_POSITIONS if itself is None else [itself]])
 
     def _ranking(
         self,
@@ -315,8 +318,8 @@ def _owners_of(record: Record) -> dict[str, str | None]:
 
 
 def root_of(ref: ImageRef) -> str:
-    """The folder of the source a file is of: its path without what its source shows of it."""
-    return ref.path.as_posix().removesuffix(ref.shown).rstrip("/") or ref.path.anchor
+    """The folder of the source a file is of: its path without what its source shows of it, as `shown_of` writes it."""
+    return shown_of(ref.path.parents[len(PurePosixPath(ref.shown).parts) - 1])
 
 
 def told_of(ref: ImageRef, pseudonyms: Pseudonyms) -> str:
@@ -326,7 +329,8 @@ def told_of(ref: ImageRef, pseudonyms: Pseudonyms) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def _stored_file(file: Extracted, pseudonyms: Pseudonyms) -> StoredFile:
+def stored_file(file: Extracted, pseudonyms: Pseudonyms) -> StoredFile:
+    """What a gallery remembers of a file that was looked at."""
     decoded = file.decoded
     return StoredFile(
         root=root_of(decoded.ref),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +14,8 @@ from typing import Any
 from .encoder import Encoder
 from .errors import OUTCOMES, Outcome
 from .extract import Extracted, extract
-from .gallery import Gallery, root_of, told_of
+from .files import file_sha256
+from .gallery import Gallery, root_of, stored_file, told_of
 from .privacy import Pseudonyms
 from .store import StoredFile
 from .types import ImageRef
@@ -45,6 +45,11 @@ class IndexReport:
     failed: tuple[dict[str, str], ...]
     report: Path
 
+    @property
+    def unreadable(self) -> int:
+        """Files that are images, or may be, and of which something could not be read."""
+        return sum(n for outcome, n in self.outcomes.items() if outcome not in ("decoded", "not_an_image"))
+
     def as_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "failed": list(self.failed), "report": str(self.report)}
 
@@ -63,8 +68,8 @@ def index_source(
     """Brings a gallery up to date with a source. What is done is committed batch by batch: a killed run goes on
     where it was when it is started again.
 
-    A file of the same size, time and labels is not opened; one of the same content is not decoded; files that gave no
-    image last time are tried again. A file that has become unreadable keeps the images it gave before.
+    A file of the same size, time and labels is not opened; one of the same content is not decoded; files that were not
+    wholly decoded last time are tried again. A file that has become unreadable keeps the images it gave before.
     Raises BadGallery when the encoder or the key is not the gallery's, or another process is writing.
     """
     gallery.check_encoder(encoder)
@@ -78,7 +83,7 @@ def index_source(
         with closing(extracted) as stream:
             for batch in _batches(stream):
                 tally.count(batch)
-                added = gallery.add([file for file in batch if not plan.keeps(file)], pseudonyms)
+                added = gallery.add([file for file in batch if not plan.keeps(file, pseudonyms)], pseudonyms)
                 tally.added += added.added
                 tally.duplicates += added.duplicates
                 tally.tell(on_progress)
@@ -99,10 +104,10 @@ class _Plan:
     def total(self) -> int:
         return len(self.todo) + self.unchanged + len(self.vanished)
 
-    def keeps(self, file: Extracted) -> bool:
-        """Whether the file gives nothing now but gave images before, which then stay as they are."""
-        key = root_of(file.decoded.ref), file.decoded.ref.shown
-        return not file.records and key in self.known
+    def keeps(self, file: Extracted, pseudonyms: Pseudonyms) -> bool:
+        """Whether the images a file gave before stay as they are: it gives none now, or (partial) the same again."""
+        known = self.known.get((root_of(file.decoded.ref), file.decoded.ref.shown))
+        return known is not None and (not file.records or known == stored_file(file, pseudonyms))
 
 
 def _plan(refs: Iterable[ImageRef], gallery: Gallery, pseudonyms: Pseudonyms) -> _Plan:
@@ -111,7 +116,7 @@ def _plan(refs: Iterable[ImageRef], gallery: Gallery, pseudonyms: Pseudonyms) ->
     files = {(file.root, file.shown): file for root in roots for file in gallery.files(root)}
     known = {key: file for key, file in files.items() if file.outcome in ("decoded", "partial")}
     states = {key: _state(ref, known.get(key), pseudonyms) for key, ref in by_key.items()}
-    gone = (shown for root, shown in known.keys() - by_key.keys() if not Path(root, shown).exists())
+    gone = (shown for root, shown in known.keys() - by_key.keys() if _is_gone(known[root, shown].path))
     return _Plan(
         todo=[by_key[key] for key, state in states.items() if state == "new"],
         unchanged=sum(state == "unchanged" or isinstance(state, StoredFile) for state in states.values()),
@@ -127,11 +132,11 @@ def _state(ref: ImageRef, known: StoredFile | None, pseudonyms: Pseudonyms) -> s
         return "new"
     try:
         status = ref.path.stat()
-        if known.told != told_of(ref, pseudonyms) or known.size != status.st_size:
+        if known.outcome == "partial" or known.told != told_of(ref, pseudonyms) or known.size != status.st_size:
             return "new"
         if known.mtime_ns == status.st_mtime_ns:
             return "unchanged"
-        same = known.content_hash == _sha256(ref.path)
+        same = known.content_hash == file_sha256(ref.path)
     except FileNotFoundError:
         return "vanished"
     except OSError:
@@ -139,9 +144,14 @@ def _state(ref: ImageRef, known: StoredFile | None, pseudonyms: Pseudonyms) -> s
     return replace(known, mtime_ns=status.st_mtime_ns) if same else "new"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_gone(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # a folder above it cannot be read now, which says nothing of the file
+        return False
+    return False
 
 
 def _batches(files: Iterable[Extracted]) -> Iterator[list[Extracted]]:
@@ -183,7 +193,7 @@ class _Tally:
 
 
 def _report(tally: _Tally, gallery: Gallery) -> IndexReport:
-    """The report, written into the gallery as well, there with every vanished file and every duplicate."""
+    """The report, written into the gallery as well, there with every vanished file and the id of every duplicate."""
     now = datetime.now(UTC)
     path = gallery.directory / "reports" / f"index-{now:%Y%m%dT%H%M%S-%f}.json"
     report = IndexReport(
@@ -199,7 +209,7 @@ def _report(tally: _Tally, gallery: Gallery) -> IndexReport:
         "finished": now.isoformat(timespec="seconds"),
         "encoder": gallery.encoder_fingerprint,
         "vanished_files": tally.plan.vanished,
-        "duplicate_images": [{"id": id_, "path": shown} for id_, shown in tally.duplicates],
+        "duplicate_images": [record_id for record_id, _ in tally.duplicates],
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**report.as_dict(), **details}, indent=1), encoding="utf-8")

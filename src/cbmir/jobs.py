@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadEncoder, BadGallery, CbmirError, UsageError
 from .gallery import Gallery
-from .types import Gate, Hide, ImageRef, Ranking, UInt8
+from .types import DecodedImage, Gate, Hide, ImageRef, Ranking
 
 if TYPE_CHECKING:  # searching by id and `info` need none of them
     from .extract import Extracted
     from .ingest import IndexReport, Progress
-
-THUMBNAIL_SIDE = 168
-"""Pixels on a side of the pictures in a result strip."""
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -66,12 +63,21 @@ def _file(path: Path) -> dict[str, Any]:
         "rows": first.pixels.shape[0],
         "columns": first.pixels.shape[1],
         "colour": first.is_colour,
-        "values": [float(first.pixels.min()), float(first.pixels.max())],
+        "values": _values(first),
         "monochrome1": first.monochrome1,
         "windows": [[window.center, window.width, window.function] for window in first.windows],
         "attributes": dict(first.attributes),
         **first.provenance.as_dict(),
     }
+
+
+def _values(image: DecodedImage) -> list[float] | None:
+    """The smallest and largest value that means something; None when none does."""
+    import numpy as np
+
+    shown = image.pixels if image.padding is None else image.pixels[~image.padding]
+    known = shown[np.isfinite(shown)]
+    return [float(known.min()), float(known.max())] if known.size else None
 
 
 def of_split(refs: Sequence[ImageRef], split: str | None) -> list[ImageRef]:
@@ -216,6 +222,13 @@ def _frame_of(extracted: Extracted, file: Path, frame_number: int) -> int:
     raise UsageError(f"{file} has no readable frame {frame_number}; it has {len(extracted.records)}.")
 
 
+def check_strip(path: Path) -> None:
+    """Raises UsageError, before any work is done, for a path that draw_strip could not write."""
+    from .figures import check_picture
+
+    check_picture(path)
+
+
 def draw_strip(gallery: Gallery, ranking: Ranking, file: Path | None, frame_number: int, out: Path) -> None:
     """Draw the query and its hits, left to right, into a picture; hits of another class are framed in red.
 
@@ -224,27 +237,18 @@ def draw_strip(gallery: Gallery, ranking: Ranking, file: Path | None, frame_numb
     """
     import numpy as np
 
+    from .evaluate.examples import THUMBNAIL, thumbnails
     from .figures import Tile, ranking_row, save_as, strip_figure
-
-    own = gallery.record(ranking.query_id) if file is None and ranking.query_id else None
-    predicted = ranking.predicted[0][0] if ranking.predicted else None
-    expected = (own.group or None) if own else predicted
-    places = {hit.id: (gallery.image_path(hit.id), hit.record.frame_index) for hit in ranking}
-    place = (gallery.image_path(own.id), own.frame_index) if own else (file, frame_number - 1)
-    pictures = _pictures([path for path, _ in (*places.values(), place) if path])
-    shown = {record_id: pictures[where] for record_id, where in places.items() if where in pictures}
-    blank = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE), 235, np.uint8)
-    query = Tile(pictures.get(place, blank), expected or "")
-    save_as(strip_figure(query, [ranking_row(ranking, shown, expected)]), out)
-
-
-def _pictures(files: Iterable[Path]) -> dict[tuple[Path | None, int], UInt8]:
-    """What an encoder would see of each frame, uint8 (side, side), by file and frame index."""
-    from .images.worker import decode_all
-    from .preprocess import Preprocessing
     from .privacy import load_pseudonyms
 
-    whole = Preprocessing(size=THUMBNAIL_SIDE, crop=THUMBNAIL_SIDE)
-    refs = [ImageRef(path=file, shown=file.name) for file in dict.fromkeys(files)]
-    decoded = decode_all(refs, whole, load_pseudonyms(), workers=min(2, len(refs)))
-    return {(file.ref.path, image.record.frame_index): image.pixels[0] for file in decoded for image in file.images}
+    own = gallery.records([ranking.query_id]).get(ranking.query_id) if ranking.query_id else None
+    predicted = ranking.predicted[0][0] if ranking.predicted else None
+    expected = (own.group if own else None) or predicted
+    frames = {hit.id: (gallery.image_path(hit.id), hit.record.frame_index) for hit in ranking}
+    asked = (gallery.image_path(own.id), own.frame_index) if file is None and own else (file, frame_number - 1)
+    places = [(path, frame) for path, frame in (*frames.values(), asked) if path]
+    pictures = thumbnails(places, load_pseudonyms(), workers=2)
+    shown = {name: pictures[path, frame] for name, (path, frame) in frames.items() if (path, frame) in pictures}
+    blank = np.full((THUMBNAIL.crop, THUMBNAIL.crop), 235, np.uint8)
+    query = Tile(pictures.get(asked, blank), expected or "")
+    save_as(strip_figure(query, [ranking_row(ranking, shown, expected)]), out)

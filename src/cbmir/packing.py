@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .encoder import write_json
+from .files import write_json
 from .errors import BadManifest
 from .images.worker import decode_all
 from .preprocess import Preprocessing

@@ -44,9 +44,30 @@ class Recipe:
     label_smoothing: float = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value out of range."""
+        for name, fits in (
+            ("scale", self.scale > 0),
+            ("batch_size", self.batch_size >= 1),
+            ("lr", 0 < self.lr < float("inf")),
+            ("momentum", 0 <= self.momentum < 1),
+            ("weight_decay", self.weight_decay >= 0),
+            ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs),
+            ("epochs", self.epochs >= 1),
+            ("dropout", 0 <= self.dropout < 1),
+            ("zoom", 0 <= self.zoom < 1),
+            ("tone", 0 <= self.tone < 5),
+            ("label_smoothing", 0 <= self.label_smoothing < 1),
+        ):
+            if not fits:
+                raise UsageError(f"{name} {getattr(self, name)} is out of range.")
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+
+PAPER_TRAINING_ERROR = 0.0422
+"""What the paper reports after 30 epochs (section 3.1.2)."""
 
 CHOICES = {
     "weights": ("paper", "he", "he-cvl"),

@@ -7,18 +7,21 @@ it has kept its own copy of a network (in the user's cache, by the encoder's con
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 
 from .errors import BadEncoder, UsageError
+from .files import file_sha256
 from .types import Float32, UInt8
 
 RuntimeName = Literal["torch", "openvino"]
@@ -38,51 +41,81 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """Where a saved network lies. key: hash of its architecture and weights, names OpenVINO's copy."""
+    """Where a saved network lies. weights_sha256: what the weights have to be, hex."""
 
     architecture: Architecture
     weights: Path
-    key: str
+    weights_sha256: str
+
+    @property
+    def key(self) -> str:
+        """Names OpenVINO's copy: a hash of architecture and weights."""
+        content = json.dumps([dict(self.architecture), self.weights_sha256], sort_keys=True)
+        return sha256(content.encode()).hexdigest()[:16]
 
 
-def choose_runtime(name: str) -> RuntimeName:
-    """`auto` is OpenVINO where it is installed, else PyTorch."""
-    if name == "auto":
-        name = next((runtime for runtime in ("openvino", "torch") if importlib.util.find_spec(runtime)), "")
-        if not name:
-            raise BadEncoder("this encoder needs PyTorch or OpenVINO: pip install 'cbmir[torch,openvino]'")
-    if name not in RUNTIMES:
-        raise UsageError(f"there is no runtime '{name}': choose auto, {' or '.join(RUNTIMES)}")
-    return name  # type: ignore[return-value]  # checked above
+@dataclass(frozen=True)
+class Arithmetic:
+    """What runs a network and in which precision. Features of two arithmetics differ in their last digits."""
+
+    runtime: RuntimeName
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.runtime}-{self.precision}"
 
 
-def choose_precision(name: str) -> Precision:
-    """`auto` is bf16 where this processor computes in bfloat16 itself, else f32."""
-    if name == "auto":
-        return "bf16" if _has_bf16() else "f32"
-    if name not in PRECISIONS:
-        raise UsageError(f"there is no precision '{name}': choose auto, {' or '.join(PRECISIONS)}")
-    return name  # type: ignore[return-value]  # checked above
+def choose_arithmetic(runtime: str = "auto", precision: str = "auto") -> Arithmetic:
+    """runtime: auto is PyTorch beside an NVIDIA GPU, else OpenVINO where it is installed, else PyTorch.
+
+    precision: auto is bf16 where this machine computes in bfloat16 itself, else f32; or a whole `openvino-bf16`.
+    Raises UsageError for an unknown word, BadEncoder when the run time is not installed.
+    """
+    if "-" in precision:
+        runtime, _, precision = precision.partition("-")
+    if runtime not in ("auto", *RUNTIMES):
+        raise UsageError(f"There is no runtime '{runtime}': choose auto, {' or '.join(RUNTIMES)}.")
+    if precision not in ("auto", *PRECISIONS):
+        raise UsageError(f"There is no precision '{precision}': choose auto, {' or '.join(PRECISIONS)}.")
+    order = RUNTIMES if _has_gpu() else tuple(reversed(RUNTIMES))
+    wanted = order if runtime == "auto" else (runtime,)
+    found = next((name for name in wanted if importlib.util.find_spec(name)), None)
+    if found is None:
+        raise BadEncoder(f"This needs {' or '.join(wanted)}: pip install 'cbmir[torch,openvino]'.")
+    if precision == "auto":
+        precision = "bf16" if _has_bf16() else "f32"
+    return Arithmetic(cast(RuntimeName, found), cast(Precision, precision))
+
+
+def _has_gpu() -> bool:
+    return Path("/proc/driver/nvidia/version").exists()
 
 
 def _has_bf16() -> bool:
     try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+        return _has_gpu() or "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     except OSError:  # no Linux: the plain precision is always right
         return False
 
 
-def open_runtime(files: NetworkFiles, runtime: RuntimeName, precision: Precision) -> Runtime:
-    return (_OpenVINO if runtime == "openvino" else _Torch)(files, precision)
+def open_runtime(files: NetworkFiles, arithmetic: Arithmetic) -> Runtime:
+    return (_OpenVINO if arithmetic.runtime == "openvino" else _Torch)(files, arithmetic.precision)
 
 
 def load_network(files: NetworkFiles) -> Any:
-    """The saved network as a torch module, ready to run. Raises BadEncoder when file and architecture disagree."""
+    """The saved network as a torch module, ready to run.
+
+    Raises BadEncoder when the weights are not those the encoder was saved with, or do not fit the architecture.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from .networks import build
 
+    if file_sha256(files.weights) != files.weights_sha256:
+        raise BadEncoder(
+            f"{files.weights.name} is damaged or of another encoder: its hash is not the one saved with it."
+        )
     network = build(files.architecture)
     try:
         network.load_state_dict(load_file(files.weights))

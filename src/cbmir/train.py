@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,8 @@ from .networks import build
 from .packing import Packed, pack
 from .preprocess import Preprocessing
 from .privacy import Pseudonyms
-from .recipes import Recipe
+from .recipes import PAPER_TRAINING_ERROR, Recipe
 from .types import Float32, ImageRef
-
-PAPER_TRAINING_ERROR = 0.0422
-"""What the paper reports after 30 epochs (section 3.1.2)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,9 @@ class TrainReport:
     n_validation: int
     log: list[dict[str, float]]
     failed: tuple[dict[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "out": str(self.out)}
 
 
 def train(
@@ -83,7 +84,17 @@ def train(
     }
     network = build(architecture)
     network.initialise(recipe.weights, recipe.biases, torch.Generator().manual_seed(seed))
-    log = fit(network, training, validation, recipe, run_dir, seed=seed, device=device, on_progress=on_progress)
+    log = fit(
+        network,
+        training,
+        validation,
+        recipe,
+        run_dir,
+        seed=seed,
+        data=json.dumps([packed.identity, architecture]),
+        device=device,
+        on_progress=on_progress,
+    )
     saved: dict[str, Any] = {
         "architecture": architecture,
         "preprocessing": Preprocessing(),

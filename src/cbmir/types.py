@@ -28,7 +28,8 @@ class ImageRef:
     """Where images come from: one file, with what a manifest or folder says about it.
 
     path: the file, absolute. shown: how reports name it (relative to the source).
-    labels: label columns, `class` among them when known; patient, modality, source, split: as the manifest says.
+    labels: label columns, `class` among them when known; patient, modality, source, split, fold (from 0): as the
+    manifest says.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class ImageRef:
     modality: str | None = None
     source: str | None = None
     split: str | None = None
+    fold: int | None = None
 
     @property
     def label(self) -> str | None:
@@ -127,7 +129,7 @@ class DecodedImage:
 class Record:
     """What a gallery knows of one image.
 
-    id, patient, study, series: pseudonyms. path: the file as its source showed it, empty when not kept.
+    id, patient, study, series: pseudonyms.
     labels: label columns (`class` is the label); predicted and posterior (probability): the encoder's opinion.
     """
 

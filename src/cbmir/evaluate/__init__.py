@@ -15,7 +15,7 @@ from typing import Any
 from ..encoder import Encoder
 from ..errors import BadManifest, UsageError
 from ..privacy import Pseudonyms
-from ..types import GATES, Gate, ImageRef, UInt8
+from ..types import GATES, Gate, ImageRef, Record, UInt8
 from .collect import Progress, collect
 from .efficiency import efficiency
 from .examples import Example, Samples, choose_examples, choose_samples, records_shown, thumbnails
@@ -88,9 +88,18 @@ def evaluate_split(
     speed = efficiency(gallery, queries, layers=layers, gates=gates, classes=encoder.classes, taus=taus)
     examples = choose_examples(gallery, queries, rankings)
     samples = choose_samples(gallery.records)
-    pictures = thumbnails(records_shown(examples, samples), collected.ref_of, pseudonyms, workers=workers)
+    pictures = _pictures(records_shown(examples, samples), collected.ref_of, pseudonyms, workers)
     metrics = numbers | {"efficiency": speed} | _about(encoder) | collected.about()
     return Evaluation(metrics, examples, samples, pictures)
+
+
+def _pictures(
+    shown: Mapping[str, Record], ref_of: Mapping[str, ImageRef], pseudonyms: Pseudonyms, workers: int | None
+) -> dict[str, UInt8]:
+    """uint8 grey by record id, of the records whose picture can be had."""
+    frames = {name: (ref_of[name].path, record.frame_index) for name, record in shown.items()}
+    pictures = thumbnails(frames.values(), pseudonyms, workers=workers)
+    return {name: pictures[frame] for name, frame in frames.items() if frame in pictures}
 
 
 def gates_of(encoder: Encoder) -> tuple[Gate, ...]:
@@ -102,10 +111,11 @@ def gates_of(encoder: Encoder) -> tuple[Gate, ...]:
 
 
 def _layers(encoder: Encoder, layers: Sequence[str] | None) -> tuple[str, ...]:
+    """The named layers, or all, in the order of the encoder."""
     for layer in layers or ():
         if layer not in encoder.layers:
             raise UsageError(f"the encoder has no layer {layer}; its layers are {', '.join(encoder.layers)}")
-    return tuple(layers or encoder.layers)
+    return tuple(layer for layer in encoder.layers if not layers or layer in layers)
 
 
 def _check_early(

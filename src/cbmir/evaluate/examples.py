@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 
@@ -134,27 +135,26 @@ def _in_turn(kinds: Collection[Sequence[Record]], n_images: int) -> tuple[Record
     return tuple(islice(turns, n_images))
 
 
-def records_shown(examples: Iterable[Example], samples: Samples) -> set[str]:
-    """Ids of all records that need a picture."""
-    shown = {record.id for record in samples.one_each}
-    shown |= {record.id for _, records in samples.varied for record in records}
+def records_shown(examples: Iterable[Example], samples: Samples) -> dict[str, Record]:
+    """All records that need a picture, by id."""
+    shown = [*samples.one_each, *(record for _, records in samples.varied for record in records)]
     for example in examples:
-        shown.add(example.query.id)
-        shown |= {hit.id for ranking in example.rankings for hit in ranking}
-    return shown
+        shown += [example.query, *(hit.record for ranking in example.rankings for hit in ranking)]
+    return {record.id: record for record in shown}
 
 
 def thumbnails(
-    wanted: set[str], ref_of: Mapping[str, ImageRef], pseudonyms: Pseudonyms, *, workers: int | None = None
-) -> dict[str, UInt8]:
-    """Grey pictures as an encoder sees them, uint8 (168, 168), by id. ref_of: id -> its file.
+    frames: Iterable[tuple[Path, int]], pseudonyms: Pseudonyms, *, workers: int | None = None
+) -> dict[tuple[Path | None, int], UInt8]:
+    """Grey pictures of frames (file, frame index) as an encoder sees them, uint8 (168, 168).
 
     A picture that cannot be had is left out.
     """
-    refs = {ref.path: ref for ref in (ref_of[name] for name in sorted(wanted) if name in ref_of)}
-    pictures: dict[str, UInt8] = {}
-    for decoded in decode_all(refs.values(), THUMBNAIL, pseudonyms, workers=workers):
-        for image in decoded.images:
-            if image.record.id in wanted:
-                pictures[image.record.id] = image.pixels[0]
-    return pictures
+    wanted = set(frames)
+    refs = [ImageRef(path=path, shown=path.name) for path in sorted({path for path, _ in wanted})]
+    return {
+        (decoded.ref.path, image.record.frame_index): image.pixels[0]
+        for decoded in decode_all(refs, THUMBNAIL, pseudonyms, workers=workers)
+        for image in decoded.images
+        if (decoded.ref.path, image.record.frame_index) in wanted
+    }

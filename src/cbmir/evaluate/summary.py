@@ -271,7 +271,8 @@ def cross_validation(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over folds (documents as metrics.json) of every key figure.
 
     Returns {"n_folds", "classification": {metric: {"mean", "sd"}} or None, "retrieval": {layer: {gate: {metric:
-    {"mean", "sd"}}}}}. Layers and gates are those of the first fold; a value missing in a fold is left out.
+    {"mean", "sd"}}}}, "folds": [{"fold" from 1, "n_gallery", "n_queries", "top1", "mAP": {layer: {gate off or hard:
+    value}}}]}. Layers and gates are those of the first fold; a value missing in a fold is left out.
     """
     if not folds:
         raise UsageError("a cross-validation has at least one fold")
@@ -292,5 +293,20 @@ def cross_validation(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "retrieval": {
             layer: {gate: {name: over_folds(layer, gate, name) for name in wanted} for gate in gates}
             for layer, gates in folds[0]["retrieval"].items()
+        },
+        "folds": [_one_fold(number, fold) for number, fold in enumerate(folds, start=1)],
+    }
+
+
+def _one_fold(number: int, fold: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cross-validation tells of each fold."""
+    return {
+        "fold": number,
+        "n_gallery": fold["n_gallery"],
+        "n_queries": fold["n_queries"],
+        "top1": fold["classification"]["top1"] if fold["classification"] else None,
+        "mAP": {
+            layer: {gate: gates[gate]["mAP"] for gate in ("off", "hard") if gate in gates}
+            for layer, gates in fold["retrieval"].items()
         },
     }

@@ -24,7 +24,8 @@ Biases = Literal["paper", "zero"]
 
 
 class DCNN(nn.Module):
-    """n_classes: outputs. mean, scale: the input is (x / 255 - mean) / scale; the paper feeds grey levels as they are.
+    """n_classes: outputs. mean, scale: the input is (x / 255 - mean) / scale. The paper does not say how
+    grey levels are scaled; its recipe here takes 0 to 1.
 
     dropout: probability of dropping a neuron after FCL1 and FCL2 while training.
     """

@@ -2,12 +2,12 @@
 
     write_report(metrics, out_dir, examples=..., samples=..., pictures=...) -> out_dir/report.html
 
-writes metrics.json, tables.md, report.html, and figures/ as PNG and SVG.
+writes metrics.json, tables.md, report.html, and figures/ as PNG and SVG. write_cross_validation_report and
+write_search_report write the page of a cross-validation and of a gallery without labels.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,15 +28,17 @@ from ..figures import (
     tile_rows,
     training_figure,
 )
+from ..files import write_json
+from ..recipes import PAPER_TRAINING_ERROR
 from ..types import UInt8
 from . import page
+from .folds import cross_validation_page
 from .reading import how_to_read
 from .search import search_page
 from .tables import (
     Table,
     apart_table,
     classification_table,
-    cross_validation_tables,
     efficiency_table,
     groups_table,
     number,
@@ -46,7 +48,7 @@ from .tables import (
     table_3,
 )
 
-__all__ = ["Table", "cross_validation_tables", "write_report", "write_search_report"]
+__all__ = ["Table", "write_cross_validation_report", "write_report", "write_search_report"]
 
 NO_SAMPLES = Samples((), ())
 
@@ -64,23 +66,29 @@ def write_report(
     examples: Sequence[Example] = (),
     samples: Samples = NO_SAMPLES,
     pictures: Mapping[str, UInt8] | None = None,
-    cross_validation: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write metrics.json, the figures, tables.md and report.html to out_dir; returns the path of report.html.
 
-    metrics: as evaluate makes it. pictures: uint8 (rows, columns) by record id. cross_validation: the summary over
-    folds, when there is one. The page names no file, id or patient.
+    metrics: as evaluate makes it. pictures: uint8 (rows, columns) by record id. The page names no file, id or patient.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    _write(out_dir / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(out_dir / "metrics.json", metrics)
     drawn = _Drawn(metrics, out_dir / "figures", pictures or {})
     tables = _tables(metrics)
-    for place, table in enumerate(cross_validation_tables(cross_validation) if cross_validation else ()):
-        tables[f"folds_{place}"] = table
     heading = f"# Evaluation of {metrics['encoder_name']}\n\n{page.RESEARCH_USE}\n\n"
     _write(out_dir / "tables.md", heading + "\n".join(table.markdown() for table in tables.values()))
     html = {name: table.html() for name, table in tables.items()}
     _write(out_dir / "report.html", _page(metrics, html, drawn, examples, samples))
+    return out_dir / "report.html"
+
+
+def write_cross_validation_report(summary: Mapping[str, Any], out_dir: Path) -> Path:
+    """Write out_dir/report.html on a cross-validation; returns its path.
+
+    summary: of evaluate.cross_validation; recipe (as a dict) and seed are told where it has them.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _write(out_dir / "report.html", cross_validation_page(summary))
     return out_dir / "report.html"
 
 
@@ -130,7 +138,7 @@ def _page(
         return "".join(html.get(name, "") for name in names)
 
     sections = [
-        ("retrieval", "Retrieval", tables("retrieval", "folds_0", "folds_1") + drawn.curves() + drawn.classes()),
+        ("retrieval", "Retrieval", tables("retrieval") + drawn.curves() + drawn.classes()),
         ("reading", "How to read the mAP", page.paragraphs(how_to_read(metrics))),
         ("classification", "Classification", tables("classification") + drawn.confusion()),
         ("examples", "Queries and their first hits", drawn.strips(examples)),
@@ -239,7 +247,10 @@ class _Drawn:
         if not log:
             return ""
         _, svg = save(training_figure(log), self.folder, "training")
-        caption = "The paper states a training error of 0.0422 after 30 epochs and not which measure; both are drawn."
+        caption = (
+            f"The paper states a training error of {PAPER_TRAINING_ERROR} after 30 epochs and not which measure; "
+            "both are drawn."
+        )
         return page.image(svg, "Training curve", caption)
 
     def sheets(self, samples: Samples) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from .tables import number
@@ -51,11 +52,12 @@ def _seed_compatible(retrieval: Mapping[str, Any]) -> str:
 
 
 def _order_of_layers(retrieval: Mapping[str, Any]) -> str:
-    """Whether the paper's FCL1 > FCL2 > FCL3 holds."""
+    """Whether the paper's FCL1 > FCL2 > FCL3 holds: every layer, in the encoder's order, above the next."""
     values = {layer: gates["off"]["mAP"] for layer, gates in retrieval.items() if gates["off"]["mAP"] is not None}
     best_first = sorted(values, key=lambda layer: -values[layer])
     told = ", ".join(f"{layer} {number(values[layer])}" for layer in best_first)
-    holds = "holds" if best_first == list(values) else "does not hold"
+    falling = all(first > second for first, second in pairwise(values.values()))
+    holds = "holds" if falling else "does not hold"
     return (
         "The paper finds the first fully connected layer best and the last worst. Here, by mAP without gate, best "
         f"first: {told}. The paper's order {holds}."

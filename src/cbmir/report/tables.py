@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -38,6 +38,10 @@ PAPER_TABLE_3 = (
 )  # fmt: skip
 """Rows of Table 3 as printed; its one column of mAP is parted by gate."""
 
+MAP_COLUMNS = ("mAP without class prediction", "mAP with class prediction", "Definition")
+MAP_READINGS = (("mAP", "standard, R of the gallery"), ("mAP_seed_compatible", "seed-compatible"))
+OTHER_IMAGES = "Every method was measured on other images; rows of cbmir are ours."
+OVER_FOLDS = "Mean ± sample standard deviation over folds."
 RETRIEVAL_METRICS = ("mAP_seed_compatible", "mAP@10", "P@1", "P@10", "recall@10", "nDCG@10", "MMV@5")
 
 
@@ -207,19 +211,19 @@ def table_2(metrics: Mapping[str, Any]) -> Table:
         figures = [per_cent(metrics["classification"][name]) for name in ("macro_precision", "macro_recall", "F1")]
         ours = ((f"cbmir, encoder {metrics['encoder_name']}, this data set", *_ours(metrics), *figures),)
     header = (*METHOD, "AP, %", "AR, %", "F1, %")
-    note = "Every method was measured on other images; rows of cbmir are ours. Training counts the gallery."
+    note = f"{OTHER_IMAGES} Training counts the gallery."
     return Table("Table 2. Classification, compared", header, PAPER_TABLE_2 + ours, note)
 
 
 def table_3(metrics: Mapping[str, Any]) -> Table:
     ours = []
     for layer, gates in metrics["retrieval"].items():
-        for name, reading in (("mAP", "standard, R of the gallery"), ("mAP_seed_compatible", "seed-compatible")):
+        for name, reading in MAP_READINGS:
             values = [number(gates[gate][name]) if gate in gates else "" for gate in ("off", "hard")]
             who = f"cbmir, encoder {metrics['encoder_name']}, {layer}, this data set"
             ours.append((who, *_ours(metrics), *values, reading))
-    header = (*METHOD, "mAP without class prediction", "mAP with class prediction", "Definition")
-    note = "Every method was measured on other images; rows of cbmir are ours. See 'How to read the mAP'."
+    header = (*METHOD, *MAP_COLUMNS)
+    note = f"{OTHER_IMAGES} See 'How to read the mAP'."
     return Table("Table 3. Retrieval, compared", header, PAPER_TABLE_3 + tuple(ours), note)
 
 
@@ -229,19 +233,61 @@ def table_3(metrics: Mapping[str, Any]) -> Table:
 def cross_validation_tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
     """Mean ± standard deviation over folds, from evaluate.cross_validation: classification, if any, and retrieval."""
     title = f"Cross-validation over {summary['n_folds']} folds"
-    note = "Mean ± sample standard deviation over folds."
     names = tuple(next(iter(next(iter(summary["retrieval"].values())).values())))
     rows = tuple(
-        (f"{layer}, gate {gate}", *(_mean_and_sd(figures[name]) for name in names))
+        (f"{layer}, gate {gate}", *(mean_and_sd(figures[name]) for name in names))
         for layer, gates in summary["retrieval"].items()
         for gate, figures in gates.items()
     )
-    retrieval = Table(f"{title}: retrieval", ("Layer and gate", *names), rows, note)
+    retrieval = Table(f"{title}: retrieval", ("Layer and gate", *names), rows, OVER_FOLDS)
     if not summary["classification"]:
         return (retrieval,)
-    shares = tuple((name, _mean_and_sd(told)) for name, told in summary["classification"].items())
-    return Table(f"{title}: classification", ("Metric", "Mean ± sd"), shares, note), retrieval
+    shares = tuple((name, mean_and_sd(told, per_cent)) for name, told in summary["classification"].items())
+    return Table(f"{title}: classification", ("Metric", "Mean ± sd, %"), shares, OVER_FOLDS), retrieval
 
 
-def _mean_and_sd(told: Mapping[str, float] | None) -> str:
-    return "–" if told is None else f"{number(told['mean'])} ± {number(told['sd'])}"
+def folds_table(summary: Mapping[str, Any]) -> Table:
+    """Key figures of every fold; layers and gates are those of the first."""
+    folds = summary["folds"]
+    columns = [(layer, gate) for layer, gates in folds[0]["mAP"].items() for gate in gates]
+    rows = tuple(
+        (
+            f"fold {fold['fold']}",
+            str(fold["n_gallery"]),
+            str(fold["n_queries"]),
+            "–" if fold["top1"] is None else per_cent(fold["top1"]),
+            *(number(fold["mAP"][layer][gate]) for layer, gate in columns),
+        )
+        for fold in folds
+    )
+    header = ("", "Gallery", "Queries", "top1, %", *(f"mAP, {layer}, {gate}" for layer, gate in columns))
+    return Table("Every fold", header, rows, "The gallery of a fold is what its encoder was trained on.")
+
+
+def table_2_of_folds(summary: Mapping[str, Any]) -> Table:
+    """Classification beside the paper's Table 2."""
+    ours: tuple[tuple[str, ...], ...] = ()
+    if found := summary["classification"]:
+        figures = [mean_and_sd(found[name], per_cent) for name in ("macro_precision", "macro_recall", "F1")]
+        ours = (("cbmir, this data set", *figures),)
+    paper = tuple((row[0], *row[-3:]) for row in PAPER_TABLE_2)
+    return Table("Table 2. Classification, compared", ("Method", "AP, %", "AR, %", "F1, %"), paper + ours, OTHER_IMAGES)
+
+
+def table_3_of_folds(summary: Mapping[str, Any]) -> Table:
+    """Retrieval beside the paper's Table 3."""
+    ours = tuple(
+        (
+            f"cbmir, {layer}, this data set",
+            *(mean_and_sd(gates[gate][name]) if gate in gates else "" for gate in ("off", "hard")),
+            reading,
+        )
+        for layer, gates in summary["retrieval"].items()
+        for name, reading in MAP_READINGS
+    )
+    paper = tuple((row[0], *row[-3:]) for row in PAPER_TABLE_3)
+    return Table("Table 3. Retrieval, compared", ("Method", *MAP_COLUMNS), paper + ours, OTHER_IMAGES)
+
+
+def mean_and_sd(told: Mapping[str, float] | None, shown: Callable[[float], str] = number) -> str:
+    return "–" if told is None else f"{shown(told['mean'])} ± {shown(told['sd'])}"

@@ -9,8 +9,9 @@ from ..errors import BadManifest, UsageError
 from ..types import ImageRef
 from .folder import classes, folder, has_classes
 from .manifest import manifest
+from .names import path_of, shown_of
 
-__all__ = ["classes", "folder", "labelled", "manifest", "open_source"]
+__all__ = ["classes", "folder", "labelled", "manifest", "open_source", "path_of", "shown_of"]
 
 MANIFEST_NAME = "manifest.csv"
 
@@ -25,7 +26,7 @@ def open_source(path: Path) -> Iterator[ImageRef]:
         return iter(manifest(found))
     if path.is_dir():
         return folder(path)
-    return iter([ImageRef(path=path.absolute(), shown=path.name)])
+    return iter([ImageRef(path=path.absolute(), shown=shown_of(Path(path.name)))])
 
 
 def labelled(path: Path) -> list[ImageRef]:

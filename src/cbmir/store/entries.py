@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import BadGallery, Outcome
+from ..sources import path_of
 from ..types import Float32, Record
 
 OWNERS = ("patient", "study", "series")
@@ -29,6 +31,11 @@ class StoredFile:
     told: str
     outcome: Outcome
     reason: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the file was."""
+        return path_of(self.root, self.shown)
 
 
 @dataclass(frozen=True)
