@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import bench_search
+from cbmir.index.exact import ExactIndex
 from measure import Row, run, table
 
 BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
@@ -43,11 +44,17 @@ def test_medians_are_taken_of_both_calls() -> None:
     assert slow >= 4 > fast
 
 
-def test_the_scanned_rows_are_those_the_search_reads() -> None:
+@pytest.mark.parametrize(("gated", "n_rows"), [(False, 48), (True, 2)])
+def test_the_scanned_rows_are_those_the_search_reads(gated: bool, n_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     index = bench_search.gallery(n_rows=48, dim=4)
-    assert len(index.groups) == bench_search.N_GROUPS
-    assert {rows.stop - rows.start for rows in index.groups.values()} == {2}
-    assert min(bench_search.measure(index, gated=True)) > 0
+    scanned, found = [], []
+    search = ExactIndex.search
+    monkeypatch.setattr(bench_search, "bare_scan", lambda rows, query: scanned.append(rows))
+    monkeypatch.setattr(ExactIndex, "search", lambda *call: found.append(search(*call)))
+    bench_search.measure(index, gated)
+    assert {len(rows) for rows in scanned} == {each.n_candidates for each in found} == {n_rows}
+    for rows, each in zip(scanned, found, strict=True):
+        assert {row.tobytes() for row in index.rows[each.positions]} <= {row.tobytes() for row in rows}
 
 
 def test_the_table_says_what_was_missed() -> None:

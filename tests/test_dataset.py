@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cbmir.dataset import check, folds, make_split, split, write_manifest
+from cbmir.dataset import check, folds, make_split, split, with_patients, write_manifest
 from cbmir.dataset.check import difference_hash, nearest_hash
-from cbmir.errors import UsageError
+from cbmir.errors import BadImage, UsageError
 from cbmir.privacy import Pseudonyms
 from cbmir.sources import labelled
 from cbmir.types import ImageRef
@@ -71,6 +71,12 @@ class TestSplit:
     def test_of_two_patients_the_larger_trains(self) -> None:
         refs = patients_of_size("spine", 99, 74)
         assert split(refs) == ["train"] * 99 + ["test"] * 74
+
+    def test_sources_are_never_on_both_sides_when_asked_for(self) -> None:
+        refs = [ref(f"{s}{i}", "brain", source=s) for s in "abcd" for i in range(5)]
+        sides = split(refs, group="source")
+        assert all(len({side for r, side in zip(refs, sides, strict=True) if r.source == s}) == 1 for s in "abcd")
+        assert Counter(sides) == {"train": 15, "test": 5}
 
     def test_an_only_patient_trains(self) -> None:
         assert set(split(patients_of_size("spleen", 6))) == {"train"}
@@ -159,9 +165,9 @@ class TestWriteManifest:
             '"b/2, 3.png",b,,,,test,,\n'
         )
         back = labelled(tmp_path / "m.csv")
-        assert [(r.shown, r.label, r.split, r.patient) for r in back] == [
-            ("a/1.png", "a", "train", "p"),
-            ("b/2, 3.png", "b", "test", None),
+        assert [(r.shown, r.label, r.split, r.patient, r.fold) for r in back] == [
+            ("a/1.png", "a", "train", "p", 1),
+            ("b/2, 3.png", "b", "test", None, None),
         ]
 
     def test_an_image_outside_its_folder_is_refused(self, tmp_path: Path) -> None:
@@ -170,6 +176,11 @@ class TestWriteManifest:
         with pytest.raises(UsageError, match=r"1\.png does not lie below"):
             write_manifest([outside], ["train"], tmp_path / "in" / "m.csv")
         assert not (tmp_path / "in" / "m.csv").exists()
+
+    def test_a_name_a_manifest_cannot_hold_is_told(self, tmp_path: Path) -> None:
+        undecodable = ImageRef(tmp_path / "\udcff.png", "\\xff.png", {"class": "a"})
+        with pytest.raises(UsageError, match=r"\\xff\.png has a name that is not UTF-8"):
+            write_manifest([undecodable], ["train"], tmp_path / "m.csv")
 
     def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no folder"):
@@ -197,11 +208,12 @@ class TestMakeSplit:
             labelled(tmp_path), tmp_path / "manifest.csv", pseudonyms, test_fraction=0.2, n_folds=4, workers=0
         )
         back = labelled(tmp_path)
-        assert Counter((r.label, r.split, r.labels.get("fold")) for r in back) == {
+        assert Counter((r.label, r.split, r.fold) for r in back) == {
             ("a", "test", None): 2,
             ("b", "test", None): 2,
-            **{(label, "train", str(fold)): 2 for label in "ab" for fold in range(4)},
+            **{(label, "train", fold): 2 for label in "ab" for fold in range(4)},
         }
+        assert {column for r in back for column in r.labels} == {"class"}
         assert report.as_dict() == {
             "manifest": str(tmp_path / "manifest.csv"),
             "counts": {
@@ -211,6 +223,16 @@ class TestMakeSplit:
             "patients_unknown": 20,
             "n_folds": 4,
         }
+
+    def test_by_source_no_source_trains_and_is_tested(self, tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+        refs = []
+        for i in range(12):
+            save(tmp_path / f"{i}.png", picture(i))
+            refs.append(ImageRef(tmp_path / f"{i}.png", f"{i}.png", {"class": "a"}, source="xyz"[i % 3]))
+        make_split(refs, tmp_path / "m.csv", pseudonyms, n_folds=2, group="source", workers=0)
+        back = labelled(tmp_path / "m.csv")
+        assert {r.split for r in back} == {"train", "test"}
+        assert {len({(r.split, r.fold) for r in back if r.source == s}) for s in "xyz"} == {1}
 
     def test_a_manifest_that_is_there_is_not_overwritten(self, tmp_path: Path, pseudonyms: Pseudonyms) -> None:
         (tmp_path / "m.csv").write_text("precious")
@@ -233,6 +255,19 @@ class TestMakeSplit:
         make_split(refs, tmp_path / "m.csv", pseudonyms, test_fraction=0.5, workers=0)
         sides = [r.split for r in labelled(tmp_path / "m.csv")]
         assert sides in (["train", "test"] * 3, ["test", "train"] * 3)
+
+
+class TestWithPatients:
+    def test_a_patient_counts_once_whoever_tells(self, tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+        from make_dicom import make_dicom, save_dicom
+
+        told = ImageRef(tmp_path / "1.png", "1.png", patient="X")
+        read = ImageRef(save_dicom(tmp_path / "2.dcm", make_dicom(picture(2), PatientID="X")), "2.dcm")
+        unknown = ImageRef(tmp_path / "3.png", "3.png")
+        known = with_patients([told, read, unknown], pseudonyms, workers=0)
+        assert [r.patient for r in known] == [pseudonyms.of("patient", "X")] * 2 + [None]
+        assert [r.shown for r in known] == ["1.png", "2.dcm", "3.png"]
+        assert (told.patient, read.patient) == ("X", None)  # what is decoded afterwards is told as before
 
 
 class TestCheck:
@@ -268,6 +303,19 @@ class TestCheck:
         report = check(refs, pseudonyms, workers=0)
         assert not report.leaking
         assert [twins.across for twins in report.duplicates] == [False]
+
+    def test_files_that_cannot_be_read_are_not_the_same_file(
+        self, tmp_path: Path, pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refs = self.pictures(tmp_path, [("train", "p1", picture(1)), ("test", "p2", picture(2))])
+
+        def unreadable(_: Path) -> bytes:
+            raise BadImage("corrupt", "The file cannot be read: Input/output error.")
+
+        monkeypatch.setattr("cbmir.images.worker.read_file", unreadable)
+        report = check(refs, pseudonyms, workers=0)
+        assert (report.duplicates, report.leaking) == ((), False)
+        assert [failure["outcome"] for failure in report.failed] == ["corrupt", "corrupt"]
 
     def test_a_brighter_copy_is_a_near_duplicate(self, tmp_path: Path, pseudonyms: Pseudonyms) -> None:
         refs = self.pictures(

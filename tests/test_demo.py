@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cbmir.demo import bundled_files, run_demo
 from cbmir.errors import UsageError
+from cbmir.gallery import Gallery
 from cbmir.recipes import DEMO
+from make_dicom import make_dicom, save_dicom
 from pictures import draw_folder
 
 
@@ -19,17 +24,67 @@ def test_without_a_folder_it_searches_the_files_that_come_with_pydicom(tmp_path:
     result = run_demo(None, tmp_path, workers=2, say=said.append)
     assert result["encoder"] == "pixels"
     assert result["indexed"]["outcomes"]["decoded"] >= 80
-    assert len(list((tmp_path / "searches").glob("*.png"))) == 3
-    assert "Research use only" in (tmp_path / "report" / "report.html").read_text()
+    work = tmp_path / "pydicom"
+    assert f"writing into {work}" in said
+    assert sorted(path.name for path in (work / "searches").iterdir()) == ["01.png", "02.png", "03.png"]
+    assert "Research use only" in (work / "report" / "report.html").read_text()
     assert any("found" in line for line in said)
 
 
+def copied(folder: Path, *names: str) -> Path:
+    """A folder of some of pydicom's files."""
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_bytes((bundled_files() / name).read_bytes())
+    return folder
+
+
 def test_again_it_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "some").mkdir()
-    for name in ("CT_small.dcm", "MR_small.dcm", "examples_rgb_color.dcm"):
-        (tmp_path / "some" / name).write_bytes((bundled_files() / name).read_bytes())
-    runs = [run_demo(tmp_path / "some", tmp_path / "out", workers=0, say=lambda _: None) for _ in range(2)]
+    some = copied(tmp_path / "some", "CT_small.dcm", "MR_small.dcm", "examples_rgb_color.dcm")
+    runs = [run_demo(some, tmp_path / "out", workers=0, say=lambda _: None) for _ in range(2)]
     assert [run["indexed"]["added"] for run in runs] == [3, 0]
+    assert runs[0]["gallery"] == runs[1]["gallery"]
+
+
+def test_two_sources_of_one_name_have_a_gallery_each(tmp_path: Path) -> None:
+    sources = [
+        copied(tmp_path / "a" / "some", "CT_small.dcm", "MR_small.dcm"),
+        copied(tmp_path / "b" / "some", "CT_small.dcm"),
+    ]
+    runs = [run_demo(source, tmp_path / "out", workers=0, say=lambda _: None) for source in sources]
+    assert [run["indexed"]["added"] for run in runs] == [2, 1]
+    assert len({run["gallery"] for run in runs}) == 2
+    for run in runs:
+        with Gallery.open(Path(run["gallery"])) as gallery:
+            assert gallery.count == run["indexed"]["added"]
+
+
+def test_a_class_named_as_a_path_writes_nothing_outside(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=3)
+    rows = [f"{path.relative_to(pictures)},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
+    text = "\n".join(["path,class", *rows]).replace(",disc", ",../../../evil") + "\n"
+    (pictures / "manifest.csv").write_text(text)
+    before = set(tmp_path.iterdir())
+    result = run_demo(pictures, tmp_path / "out", encoder_name="pixels", workers=0, say=lambda _: None)
+    work = Path(result["gallery"]).parent
+    assert {path.name for path in (work / "searches").iterdir()} == {"01.png", "02.png"}
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "out", tmp_path / "home"}
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_patient_is_on_one_side_whether_manifest_or_file_names_him(tmp_path: Path) -> None:
+    source = draw_folder(tmp_path / "pictures", per_class=6)
+    rows = []
+    for picture in sorted(source.rglob("*.png")):
+        label, patient = picture.parent.name, f"{picture.parent.name} {picture.stem}"
+        pixels = np.asarray(Image.open(picture))[:8, :8]
+        save_dicom(picture.with_suffix(".dcm"), make_dicom(pixels, PatientID=patient))
+        rows += [f"{label}/{picture.name},{label},{patient}", f"{label}/{picture.stem}.dcm,{label},"]
+    (source / "manifest.csv").write_text("\n".join(["path,class,patient", *rows]) + "\n")
+    result = run_demo(source, tmp_path / "out", encoder_name="pixels", workers=0, say=lambda _: None)
+    with Gallery.open(Path(result["gallery"])) as gallery:
+        images = Counter(record.patient for record in gallery.records(gallery.ids()).values())
+    assert set(images.values()) == {2}
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -42,6 +97,7 @@ def test_with_classes_it_does_the_whole_job(tmp_path: Path) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=10)
     recipe = replace(DEMO, epochs=1, batch_size=4)
     result = run_demo(pictures, tmp_path / "out", recipe=recipe, workers=0, say=lambda _: None)
-    metrics = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text())
+    work = Path(result["gallery"]).parent
+    metrics = json.loads((work / "report" / "metrics.json").read_text())
     assert result["mAP"] == metrics["retrieval"]["FCL1"]["off"]["mAP"]
-    assert {path.stem for path in (tmp_path / "out" / "searches").iterdir()} == {"disc", "stripes"}
+    assert {path.stem for path in (work / "searches").iterdir()} == {"01", "02"}

@@ -260,6 +260,10 @@ def test_cross_validation_gives_mean_and_standard_deviation_over_folds() -> None
     assert summary["n_folds"] == 2
     assert summary["retrieval"]["line"]["off"]["mAP"] == {"mean": pytest.approx(0.6), "sd": pytest.approx(0.02**0.5)}
     assert summary["classification"]["top1"]["mean"] == pytest.approx(0.6)
+    assert [told["fold"] for told in summary["folds"]] == [1, 2]
+    assert summary["folds"][0] == {
+        "fold": 1, "n_gallery": 4, "n_queries": 2, "top1": 0.5, "mAP": {"line": {"off": 0.5, "hard": 0.5}}
+    }  # fmt: skip
     with pytest.raises(UsageError, match="at least one fold"):
         cross_validation([])
 
@@ -319,6 +323,13 @@ def test_a_split_is_evaluated_from_files_to_document_and_pictures(tmp_path: Path
     shown = {hit.id for example in evaluation.examples for ranking in example.rankings for hit in ranking}
     assert shown
     assert shown <= set(evaluation.pictures)
+
+
+def test_layers_are_told_in_the_encoders_order_once_each(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    refs = manifest(write_images(tmp_path, TOYS))
+    asked = ["corner", "mean", "corner"]
+    metrics = evaluate_split(refs, ToyEncoder(), pseudonyms, bootstrap=FEW, workers=0, layers=asked).metrics
+    assert metrics["layers"] == list(metrics["retrieval"]) == ["mean", "corner"]
 
 
 def test_what_cannot_be_evaluated_is_said_before_the_work(tmp_path: Path, pseudonyms: Pseudonyms) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from cbmir import figures
 from cbmir.errors import UsageError
 from cbmir.figures import Curve, Row, Tile
+from cbmir.recipes import PAPER_TRAINING_ERROR
 from cbmir.types import Hit, Ranking, Record
 
 GREY = np.full((6, 8), 128, np.uint8)
@@ -85,7 +86,10 @@ def test_training_shows_each_epoch_beside_the_papers_error() -> None:
     loss, error = figures.training_figure(log).axes
     assert loss.lines[0].get_ydata().tolist() == [3, 1]
     assert error.lines[0].get_ydata().tolist() == [0.9, 0.5]
-    assert [line.get_label() for line in loss.lines] == ["training", "the paper's training error, 0.0422"]
+    assert [line.get_label() for line in loss.lines] == [
+        "training",
+        f"the paper's training error, {PAPER_TRAINING_ERROR}",
+    ]
 
 
 def test_classes_are_ordered_worst_first_and_a_missing_value_is_not_drawn() -> None:

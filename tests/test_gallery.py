@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -93,11 +94,20 @@ def test_its_own_patient_is_hidden_unless_asked_for(gallery: Gallery) -> None:
 def test_a_new_image_hides_its_patient_and_itself(gallery: Gallery) -> None:
     query = Record(id="a", patient="p")
     assert ids(gallery.search_features(features(0.125), k=1, query=query)) == ["f"]
-    assert ids(gallery.search_features(features(0.125), k=1, query=Record(id="a"))) == ["b"]
+    assert ids(gallery.search_features(features(0.375), k=1, query=Record(id="c"))) == ["f"]
     found = gallery.search_features(features(0.125), k=1, query=query, hide="none")
     assert ids(found) == ["a"]
     assert found.hits[0].distance == 0
     assert ids(gallery.search_features(features(0.125), k=1)) == ["a"]
+
+
+def test_a_patient_only_the_gallery_knows_is_hidden_by_file_as_by_id(gallery: Gallery) -> None:
+    """A manifest told the patient of `a`; the file itself tells none, or another."""
+    for told in (None, "somebody"):
+        by_file = gallery.search_features(features(0.125), query=Record(id="a", patient=told))
+        assert ids(by_file) == ids(gallery.search_id("a")) == ["f", "c", "d", "e"]
+    by_study = gallery.search_features(features(0.125), k=1, query=Record(id="a"), hide="study")
+    assert ids(by_study) == ["f"]
 
 
 def test_a_gate_uses_the_label_where_there_is_one(gallery: Gallery) -> None:
@@ -198,7 +208,13 @@ def test_the_path_of_an_image_is_there_for_showing_it(tmp_path: Path, pseudonyms
 
 
 @pytest.mark.parametrize(
-    ("path", "shown", "root"), [("/d/a/b.png", "a/b.png", "/d"), ("/d/b.png", "b.png", "/d"), ("/b.png", "b.png", "/")]
+    ("path", "shown", "root"),
+    [
+        ("/d/a/b.png", "a/b.png", "/d"),
+        ("/d/b.png", "b.png", "/d"),
+        ("/b.png", "b.png", "/"),
+        ("/\udcff/b.png", "b.png", "/\\xff"),
+    ],
 )
 def test_the_root_of_a_source_is_what_its_paths_have_in_front(path: str, shown: str, root: str) -> None:
     assert root_of(ImageRef(Path(path), shown)) == root
@@ -242,6 +258,36 @@ def test_the_matrix_is_made_once_and_mapped_afterwards(gallery: Gallery) -> None
         again.search_id("d")
     assert (gallery.directory / "matrix" / "mean.matrix").stat().st_ino == made
     assert not open_matrix(gallery._store, "mean").index.rows.flags.writeable
+
+
+def test_a_matrix_is_on_disk_before_it_takes_its_place(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def noted_sync(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).suffix or "folder")
+        sync(descriptor)
+
+    def noted_replace(new: Path, path: Path) -> None:
+        done.append("replace")
+        replace(new, path)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    gallery.search_id("a")
+    assert done == [".new", "replace", "folder"]
+
+
+def test_whoever_writes_removes_what_killed_builders_left(gallery: Gallery) -> None:
+    gallery.search_id("a")
+    folder = gallery.directory / "matrix"
+    abandoned, under_way = folder / "mean.matrix.0000.new", folder / "mean.matrix.1111.new"
+    abandoned.write_bytes(b"half")
+    under_way.write_bytes(b"half")
+    os.utime(abandoned, (0, 0))
+    with gallery.writing():
+        pass
+    assert {path.name for path in folder.iterdir()} == {"mean.matrix", under_way.name}
 
 
 def test_an_empty_gallery_answers_with_nothing(tmp_path: Path, pseudonyms: Pseudonyms) -> None:

@@ -20,6 +20,7 @@ from cbmir.errors import BadGallery
 from cbmir.gallery import Gallery
 from cbmir.ingest import IndexReport, index_source
 from cbmir.privacy import Pseudonyms
+from make_dicom import make_dicom, save_dicom
 from toys import ToyEncoder
 
 ENCODER = cast(Any, ToyEncoder())
@@ -123,11 +124,92 @@ def test_a_file_that_becomes_unreadable_keeps_the_images_it_gave(run: Any, folde
     assert gallery.verify()["ok"]
 
 
+def write_partial(path: Path) -> None:
+    """Three frames, of which the middle one is refused."""
+    ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    save_dicom(path, make_dicom(np.stack([ramp, np.zeros_like(ramp), ramp.T]), frames=True))
+
+
+def test_a_file_read_in_part_is_tried_again_and_keeps_what_it_gave(run: Any, folder: Path, gallery: Gallery) -> None:
+    write_partial(folder / "cine.dcm")
+    assert (run().added, gallery.count) == (8, 8)
+    kept = gallery.ids()
+    again = run()
+    assert (again.outcomes["partial"], again.added, again.unchanged) == (1, 0, 6)
+    assert [(entry["path"], entry["outcome"]) for entry in again.failed] == [("cine.dcm", "partial")]
+    assert gallery.ids() == kept
+
+
+def test_a_file_read_in_part_gains_what_can_be_read_later(
+    run: Any, folder: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_partial(folder / "cine.dcm")
+    run()
+    monkeypatch.setattr("cbmir.images.worker.preprocess", lambda image, _: np.full((1, 8, 8), 9, np.uint8))
+    report = run()
+    assert (report.outcomes["decoded"], gallery.count) == (1, 9)
+    assert gallery.verify()["ok"]
+    assert run().unchanged == 7
+
+
+def test_unreadable_are_images_that_could_not_be_read_whole(run: Any, folder: Path) -> None:
+    write_partial(folder / "cine.dcm")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:40])
+    (folder / "note.txt").write_text("no picture")
+    report = run()
+    assert [entry["outcome"] for entry in report.failed] == ["partial", "corrupt", "not_an_image"]
+    assert report.unreadable == 2
+
+
+def test_a_name_that_is_no_utf8_is_indexed_like_any_other(run: Any, folder: Path, gallery: Gallery) -> None:
+    strange = folder / os.fsdecode(b"\xff.png")
+    strange.write_bytes(write_image(folder / "plain.png", 7).read_bytes())
+    (folder / "plain.png").unlink()
+    assert run().added == 7
+    assert run().unchanged == 7
+    assert strange in {gallery.image_path(record_id) for record_id in gallery.ids()}
+    assert run(folder / "3.png").vanished == 0
+    strange.unlink()
+    assert json.loads(run().report.read_text())["vanished_files"] == [r"\xff.png"]
+
+
+def test_a_folder_that_is_no_utf8_is_indexed_like_any_other(run: Any, tmp_path: Path, gallery: Gallery) -> None:
+    picture = write_image(tmp_path / "plain.png", 7)
+    strange = tmp_path / os.fsdecode(b"\xff")
+    strange.mkdir()
+    os.replace(picture, strange / "7.png")
+    assert run(strange).added == 1
+    assert run(strange).unchanged == 1
+    assert gallery.image_path(gallery.ids()[0]) == strange / "7.png"
+
+
+def test_a_folder_that_cannot_be_read_is_reported_and_stops_nothing(
+    run: Any, folder: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(folder / "locked" / "7.png", 7)
+    assert run().added == 7
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    report = run()
+    assert (report.unchanged, report.vanished, report.unreadable) == (6, 0, 1)
+    assert [(entry["path"], entry["outcome"]) for entry in report.failed] == [("locked", "corrupt")]
+    assert "cannot be read" in report.failed[0]["reason"]
+    assert gallery.count == 7
+
+
 def test_the_same_image_twice_is_kept_once_and_noted(run: Any, folder: Path, gallery: Gallery) -> None:
     (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
     report = run()
     assert (report.added, report.duplicates, gallery.count) == (6, 1, 6)
-    assert [d["path"] for d in json.loads(report.report.read_text())["duplicate_images"]] == ["copy.png"]
+    (twice,) = json.loads(report.report.read_text())["duplicate_images"]
+    assert gallery.image_path(twice) == folder / "0.png"
+    assert "copy.png" not in report.report.read_text()
     assert run().unchanged == 7
 
 

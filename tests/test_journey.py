@@ -133,6 +133,11 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
         (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--gate", "hard"], "predicts none"),
         (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--layer", "FCL9"], "no layer"),
         (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--frame", "2"], "no readable frame 2"),
+        (
+            2,
+            ["search", "pictures/disc/00.png", "--gallery", "gallery", "--strip", "x.jpg", "--json"],
+            "not as .jpg",
+        ),
         (2, ["search", "--gallery", "gallery"], "either a FILE or --id"),
         (2, ["evaluate", "pictures", "--encoder", "nowhere", "--out", "r"], "no encoder at nowhere"),
         (2, ["evaluate", "pictures", "--encoder", "pixels", "--out", "r"], "split"),

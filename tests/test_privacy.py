@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cbmir.errors import CbmirError
-from cbmir.privacy import WHITE_LIST, Pseudonyms, load_pseudonyms, white_listed
+from cbmir.privacy import WHITE_LIST, Pseudonyms, identifying, load_pseudonyms, white_listed
 
 UID = "1.2.826.0.1.3680043.8.498.1"
 OTHER_KEY = Pseudonyms(b"another key, just as secret")
@@ -120,3 +120,23 @@ def test_a_name_written_into_a_white_listed_field_is_left_out() -> None:
 
 def test_control_characters_and_markup_are_left_out() -> None:
     assert white_listed({"Manufacturer": "<script>", "BodyPartExamined": "KNEE\x00"}) == {}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "name", "Patient Name", "surname", "MRN", "mrn_hash", "birth_date", "PatientBirthDate", "StudyInstanceUID",
+        "uid", "accession_number", "address", "telephone", "email", "id", "ID", "patient_id", "PatientID", "patientid",
+        "Study ID", "image-id", "dob",
+    ],
+)  # fmt: skip
+def test_columns_that_name_somebody_are_known(column: str) -> None:
+    assert identifying(column)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["class", "finding", "view", "carotid", "thyroid", "pleural_fluid", "sigmoid", "side", "age", "known_patient", ""],
+)
+def test_columns_of_findings_name_nobody(column: str) -> None:
+    assert not identifying(column)

@@ -15,9 +15,17 @@ from cbmir import figures
 from cbmir.evaluate import Bootstrap, EvaluationSide, cross_validation, efficiency, evaluate_features
 from cbmir.evaluate.examples import Example, Samples, choose_examples, choose_samples, records_shown
 from cbmir.evaluate.rankings import judge, rank_and_measure
-from cbmir.report import cross_validation_tables, write_report, write_search_report
+from cbmir.report import write_cross_validation_report, write_report, write_search_report
 from cbmir.report.reading import how_to_read
-from cbmir.report.tables import Table, classification_table, retrieval_table, table_2, table_3
+from cbmir.report.tables import (
+    Table,
+    classification_table,
+    cross_validation_tables,
+    folds_table,
+    retrieval_table,
+    table_2,
+    table_3,
+)
 from cbmir.types import Record
 
 CLASSES = ("brain & <b>skull</b>", "liver")
@@ -213,7 +221,7 @@ def test_the_classification_table_sets_the_papers_values_beside_ours() -> None:
 def test_folds_are_told_as_mean_and_standard_deviation() -> None:
     classification, retrieval = cross_validation_tables(cross_validation([document(), document()]))
     assert classification.title == "Cross-validation over 2 folds: classification"
-    assert ("top1", "0.500 ± 0.000") in classification.rows
+    assert ("top1", "50.00 ± 0.00") in classification.rows
     assert retrieval.rows[1][:2] == ("fcl1, gate hard", "0.500 ± 0.000")
 
 
@@ -221,6 +229,33 @@ def test_folds_without_classes_are_told_by_retrieval_alone() -> None:
     fold = evaluate_features(GALLERY, side("q", [BRAIN]), bootstrap=Bootstrap(draws=5))
     (table,) = cross_validation_tables(cross_validation([fold]))
     assert [row[0] for row in table.rows] == ["fcl1, gate off", "fcl2, gate off"]
+
+
+def test_every_fold_has_a_row() -> None:
+    table = folds_table(cross_validation([document(), document()]))
+    assert table.header[:5] == ("", "Gallery", "Queries", "top1, %", "mAP, fcl1, off")
+    assert [row[:4] for row in table.rows] == [("fold 1", "4", "2", "50.00"), ("fold 2", "4", "2", "50.00")]
+    assert table.rows[0][5] == "0.500"  # fcl1, hard
+
+
+def test_a_cross_validation_gets_a_page_with_its_folds_beside_the_paper(tmp_path: Path) -> None:
+    summary = cross_validation([document(), document()]) | {"recipe": {"name": "paper", "epochs": 30}, "seed": 24}
+    path = write_cross_validation_report(summary, tmp_path / "out")
+    text = path.read_text(encoding="utf-8")
+    assert path == tmp_path / "out" / "report.html"
+    assert Page(text).open == []
+    assert "Not for diagnosis" in text
+    assert "Recipe paper, 30 epochs, seed 24." in text
+    for told in ("<td>0.53</td>", "<td>99.76</td>", "fold 2", "<td>0.500 ± 0.000</td>", "<td>50.00 ± 0.00</td>"):
+        assert told in text
+    assert "<dt>mAP_seed_compatible</dt>" in text
+
+
+def test_a_cross_validation_without_classes_gets_a_page_too(tmp_path: Path) -> None:
+    fold = evaluate_features(GALLERY, side("q", [BRAIN]), bootstrap=Bootstrap(draws=5))
+    text = write_cross_validation_report(cross_validation([fold]), tmp_path).read_text(encoding="utf-8")
+    assert "top1, %</th>" in text
+    assert "macro_precision" not in text
 
 
 # --- plain words ---
@@ -235,6 +270,9 @@ def test_the_reading_tells_whether_the_papers_order_of_layers_holds() -> None:
     retrieval["fcl1"]["off"]["mAP"] = 0.9
     told = how_to_read({"retrieval": retrieval, "relevant": "class", "classification": None})
     assert told[-1].endswith("The paper's order holds.")
+    retrieval["fcl1"]["off"]["mAP"] = 0.7
+    told = how_to_read({"retrieval": retrieval, "relevant": "class", "classification": None})
+    assert told[-1].endswith("The paper's order does not hold.")  # the paper says better, not as good
 
 
 def test_the_reading_does_not_speak_of_classes_when_another_column_judges() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,46 @@ def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
     assert shown(sources.folder(inside)) == ["a.dcm", "z.dcm"]
 
 
+def test_a_link_that_cannot_be_followed_stands_for_itself(tmp_path: Path) -> None:
+    make_files(tmp_path, "a.dcm")
+    (tmp_path / "loop.dcm").symlink_to(tmp_path / "loop.dcm")
+    assert shown(sources.folder(tmp_path)) == ["a.dcm", "loop.dcm"]
+
+
+def test_a_name_that_is_no_utf8_is_shown_escaped_and_found_again(tmp_path: Path) -> None:
+    make_files(tmp_path, os.fsdecode(b"caf\xe9/\xff.png"), "caf\u00e9.png")
+    (plain, ref) = sources.folder(tmp_path)
+    assert (ref.shown, plain.shown) == (r"caf\xe9/\xff.png", "caf\u00e9.png")
+    assert ref.path.is_file()
+    assert sources.path_of(str(tmp_path), ref.shown) == ref.path
+    assert shown(sources.open_source(ref.path)) == [r"\xff.png"]
+    make_files(tmp_path, r"\xfe.png")  # so named by somebody
+    assert sources.path_of(str(tmp_path), r"\xfe.png").is_file()
+    assert sources.shown_of(PurePosixPath("a/b.png")) == "a/b.png"
+
+
+def lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may list this folder (the tests may run as root, whom no mode stops)."""
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+
+def test_a_folder_that_cannot_be_read_stands_for_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_files(tmp_path, "a/1.png", "locked/1.png", "z.png")
+    lock(tmp_path / "locked", monkeypatch)
+    assert shown(sources.folder(tmp_path)) == ["a/1.png", "locked", "z.png"]
+    assert [(ref.shown, ref.label) for ref in sources.classes(tmp_path)] == [("a/1.png", "a"), ("locked", "locked")]
+    lock(tmp_path, monkeypatch)
+    with pytest.raises(UsageError, match="cannot be read: Permission denied"):
+        list(sources.folder(tmp_path))
+
+
 def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a folder"):
         sources.folder(tmp_path / "missing")
@@ -70,13 +112,13 @@ def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_says_what_is_known_of_each_image(tmp_path: Path) -> None:
     path = write_manifest(
         tmp_path,
-        "path,class,modality,patient,source,split,width,height,known_patient,finding,view\n"
-        "knee/1.dcm,knee,MR,p1,here,train,224,224,true,tear,\n",
+        "path,class,modality,patient,source,split,fold,width,height,known_patient,finding,view\n"
+        "knee/1.dcm,knee,MR,p1,here,train,2,224,224,true,tear,\n",
     )
     (ref,) = sources.manifest(path)
     assert ref.path == tmp_path / "knee" / "1.dcm"
     assert (ref.shown, ref.label) == ("knee/1.dcm", "knee")
-    assert (ref.modality, ref.patient, ref.source, ref.split) == ("MR", "p1", "here", "train")
+    assert (ref.modality, ref.patient, ref.source, ref.split, ref.fold) == ("MR", "p1", "here", "train", 2)
     assert ref.labels == {"class": "knee", "finding": "tear"}  # the view is empty, the width is no label
 
 
@@ -104,6 +146,10 @@ def test_a_byte_order_mark_and_spaces_do_no_harm(tmp_path: Path) -> None:
         ("path\na/../../1.dcm\n", "stay inside its folder"),
         ("path\n/etc/passwd\n", "stay inside its folder"),
         ("path\nc:\\1.dcm\n", "stay inside its folder"),
+        ("path\n.\n", "row 2: the path is empty"),
+        ("path,fold\n1.dcm,first\n", "row 2: a fold is a whole number from 0, not 'first'"),
+        ("path,class,PatientName\n1.dcm,knee,Ann\n", "a column 'PatientName' that looks identifying"),
+        ("path,patient_id\n1.dcm,\n", "a column 'patient_id' that looks identifying"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,3 +93,47 @@ def test_too_few_patients_for_a_validation_part_is_said(tmp_path: Path, pseudony
     root = draw_folder(tmp_path / "pictures", per_class=1)
     with pytest.raises(UsageError, match="--validation 0"):
         run(root, tmp_path / "encoder", pseudonyms, validation_fraction=0.1)
+
+
+KILLED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import cbmir.fitting
+from cbmir.privacy import Pseudonyms
+from cbmir.recipes import recipe_named
+from cbmir.sources import classes
+from cbmir.train import train
+
+cbmir.fitting.CHECKPOINT_EVERY_S = 0.0
+recipe = replace(recipe_named("paper-practical"), batch_size=4, epochs=3, precision="32-true")
+train(classes(Path(sys.argv[1])), recipe, Path(sys.argv[2]), pseudonyms=Pseudonyms(b"a key for tests, 32 bytes long.."),
+      validation_fraction=0, width=8, workers=0, device="cpu", on_progress=lambda step: print(step.done, flush=True))
+"""
+
+
+def test_training_killed_goes_on_and_ends_as_if_it_had_not_been(
+    pictures: Path, tmp_path: Path, pseudonyms: Pseudonyms
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(pictures), str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 24:  # the middle of the second of three epochs of 16
+            process.kill()
+            break
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "encoder.json").exists()
+    seen: list[int] = []
+    again = run(
+        pictures,
+        tmp_path / "killed",
+        pseudonyms,
+        validation_fraction=0,
+        on_progress=lambda step: seen.append(step.done),
+    )
+    assert seen[0] > 16
+    whole = run(pictures, tmp_path / "whole", pseudonyms, validation_fraction=0)
+    assert [line["loss"] for line in again.log] == [line["loss"] for line in whole.log]
+    assert again.fingerprint == whole.fingerprint

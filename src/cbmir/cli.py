@@ -270,7 +270,7 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
 @workers_option
 @json_option
 @click.pass_context
-def evaluate(context: click.Context, source: Path, out: Path, as_json: bool, **options: Any) -> None:
+def evaluate(context: click.Context, /, source: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Measure an encoder on a manifest's split: gallery = train, queries = test. Or, with --folds, a recipe."""
     from .sources import labelled
 

@@ -43,15 +43,16 @@ def run_demo(
 ) -> dict[str, Any]:
     """Do the whole job on `source`, or on pydicom's own files, and write it into a folder of its own in `out`.
 
-    Started again on the same source, it goes on there. Returns {"gallery", "report", "encoder", "indexed": the index report, "mAP": of the default layer or None}.
+    Started again on the same source, it goes on there.
+    Returns {"gallery", "report", "encoder", "indexed": the index report, "mAP": of the default layer or None}.
     Raises UsageError for a source that is missing.
     """
     out = work_folder(source, out)
     source = bundled_files() if source is None else source
     refs = _labelled_or_none(source)
+    say(f"writing into {out}")
     if refs is None:
         return _search_only(source, out, encoder_name or "pixels", workers, say, on_progress)
-    say(f"writing into {out}")
     refs = _with_splits(refs, workers)
     encoder = encoder_name or _trained(refs, out / "encoder", recipe, workers, say, on_progress, on_training)
     say("indexing the train side")
@@ -158,7 +159,6 @@ def _search_only(
     on_progress: Progress | None,
 ) -> dict[str, Any]:
     """No classes: index everything, and search with images of the gallery itself."""
-    say(f"writing into {out}")
     say(f"indexing {source} with the encoder '{encoder}'")
     indexed = jobs.index_refs(
         out / "gallery",

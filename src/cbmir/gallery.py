@@ -21,7 +21,7 @@ import numpy as np
 
 from .errors import BadGallery, UsageError
 from .index import NO_POSITIONS, Found
-from .index.matrix import Matrix, open_matrix, problems
+from .index.matrix import Matrix, open_matrix, problems, remove_unfinished
 from .search import search
 from .sources import shown_of
 from .store import Added, Entry, Store, StoredFile
@@ -134,6 +134,7 @@ class Gallery:
     def writing(self) -> Iterator[None]:
         """Holds the right to write; raises BadGallery when another process has it."""
         with self._store.writing():
+            remove_unfinished(self._store)
             yield
 
     def add(self, files: Iterable[Extracted], pseudonyms: Pseudonyms) -> Added:

@@ -96,6 +96,7 @@ def index_into(
     sources: Sequence[Path],
     *,
     encoder_name: str | None = None,
+    runtime: str = "auto",
     precision: str = "auto",
     split: str | None = None,
     workers: int | None = None,
@@ -112,7 +113,13 @@ def index_into(
     if not refs:
         raise UsageError(f"There are no files in {', '.join(str(source) for source in sources)}.")
     return index_refs(
-        directory, refs, encoder_name=encoder_name, precision=precision, workers=workers, on_progress=on_progress
+        directory,
+        refs,
+        encoder_name=encoder_name,
+        runtime=runtime,
+        precision=precision,
+        workers=workers,
+        on_progress=on_progress,
     )
 
 
@@ -121,6 +128,7 @@ def index_refs(
     refs: Sequence[ImageRef],
     *,
     encoder_name: str | None = None,
+    runtime: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
     on_progress: Progress | None = None,
@@ -130,23 +138,24 @@ def index_refs(
     from .privacy import load_pseudonyms
 
     pseudonyms = load_pseudonyms()
-    with _gallery_for(directory, encoder_name, precision) as gallery:
+    with _gallery_for(directory, encoder_name, runtime, precision) as gallery:
         encoder = encoder_of(gallery, encoder_name)
         return index_source(refs, gallery, encoder, pseudonyms, workers=workers, on_progress=on_progress)
 
 
-def _gallery_for(directory: Path, encoder_name: str | None, precision: str) -> Gallery:
+def _gallery_for(directory: Path, encoder_name: str | None, runtime: str, precision: str) -> Gallery:
     from .encoder import load_encoder
     from .privacy import load_pseudonyms
 
     if (directory / "gallery.sqlite").is_file():
         gallery = Gallery.open(directory)
-        if precision not in ("auto", gallery.encoder.precision):
+        made = gallery.encoder.precision  # openvino-bf16; of pixels f32, for nothing runs it
+        if "-" in made and any(wanted not in ("auto", *made.split("-")) for wanted in (runtime, precision)):
             gallery.close()
-            raise BadGallery(f"The gallery {directory} was made in {gallery.encoder.precision}, not {precision}.")
+            raise BadGallery(f"The gallery {directory} was made in {made}, not {runtime}-{precision}.")
         return gallery
     name = encoder_name or "pixels"
-    encoder = load_encoder(name, precision=precision)
+    encoder = load_encoder(name, runtime=runtime, precision=precision)
     where = name if name == "pixels" else str(Path(name).resolve())
     return Gallery.create(directory, encoder, load_pseudonyms(), encoder_path=where)
 

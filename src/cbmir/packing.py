@@ -7,6 +7,8 @@ images packed already.
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .files import write_json
 from .errors import BadManifest
+from .files import write_json
 from .images.worker import decode_all
 from .preprocess import Preprocessing
 from .privacy import Pseudonyms
@@ -30,12 +32,14 @@ class Packed:
     """images: uint8 (n, C, side, side), memory-mapped. rows: for each image, the position of its file in the refs.
 
     patients: for each image its patient's pseudonym or None. failed: what became of files that gave no image.
+    identity: digest of the files and of how they were read; equal ones give equal images.
     """
 
     images: UInt8
     rows: tuple[int, ...]
     patients: tuple[str | None, ...]
     failed: tuple[dict[str, str], ...]
+    identity: str
 
 
 def pack(
@@ -53,34 +57,42 @@ def pack(
     """
     identity = _identity(refs, preprocessing, pseudonyms)
     index = folder / "packed.json"
+    packed = folder / "images.u8"
+    one = (preprocessing.n_channels, preprocessing.crop, preprocessing.crop)
     kept: dict[str, Any] = json.loads(index.read_text()) if index.is_file() else {}
-    if kept.get("identity") != identity:
-        kept = _decode(refs, preprocessing, pseudonyms, folder, workers, on_progress) | {"identity": identity}
+    if kept.get("identity") != identity or _size(packed) != len(kept["rows"]) * math.prod(one):
+        new = folder / "images.u8.new"
+        kept = _decode(refs, preprocessing, pseudonyms, new, workers, on_progress) | {"identity": identity}
+        index.unlink(missing_ok=True)  # it must never vouch for images that are not its own
+        os.replace(new, packed)
         write_json(index, kept)
     if not kept["rows"]:
         reason = kept["failed"][0]["reason"] if kept["failed"] else "there are no files"
         raise BadManifest(f"Not one of {len(refs)} files gives an image; the first: {reason}")
-    shape = (len(kept["rows"]), preprocessing.n_channels, preprocessing.crop, preprocessing.crop)
-    images = np.memmap(folder / "images.u8", np.uint8, "r", shape=shape)
-    return Packed(images, tuple(kept["rows"]), tuple(kept["patients"]), tuple(kept["failed"]))
+    images = np.memmap(packed, np.uint8, "r", shape=(len(kept["rows"]), *one))
+    return Packed(images, tuple(kept["rows"]), tuple(kept["patients"]), tuple(kept["failed"]), identity)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _decode(
     refs: Sequence[ImageRef],
     preprocessing: Preprocessing,
     pseudonyms: Pseudonyms,
-    folder: Path,
+    out: Path,
     workers: int | None,
     on_progress: Progress | None,
 ) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[int] = []
     patients: list[str | None] = []
     failed: list[dict[str, str]] = []
-    with (folder / "images.u8").open("wb") as out:
+    with out.open("wb") as stream:
         for position, file in enumerate(decode_all(refs, preprocessing, pseudonyms, workers=workers)):
             for image in file.images:
-                out.write(image.pixels.tobytes())
+                stream.write(image.pixels.tobytes())
                 rows.append(position)
                 patients.append(image.record.patient)
             if not file.images:
@@ -91,9 +103,11 @@ def _decode(
 
 
 def _identity(refs: Sequence[ImageRef], preprocessing: Preprocessing, pseudonyms: Pseudonyms) -> str:
-    """Of the files by name, size and time, and of how they are read."""
+    """Of the files by name, size and time, and of how they are read, which a manifest's modality has a say in."""
     digest = sha256(json.dumps([preprocessing.as_dict(), pseudonyms.fingerprint], sort_keys=True).encode())
     for ref in refs:
         state = ref.path.stat() if ref.path.exists() else None
-        digest.update(repr((ref.shown, ref.patient, state and (state.st_size, state.st_mtime_ns))).encode())
+        digest.update(
+            repr((ref.shown, ref.patient, ref.modality, state and (state.st_size, state.st_mtime_ns))).encode()
+        )
     return digest.hexdigest()

@@ -43,6 +43,11 @@ WHITE_LIST: Mapping[str, str] = MappingProxyType(
 )
 """DICOM keyword -> attribute of a record. What is not named here is never kept (PS3.15 Annex E in spirit)."""
 
+_IDENTIFYING_PARTS = re.compile(r"name|mrn|birth|(?<!fl)(?<!liq)uid|accession|address|phone|e_?mail")
+_IDENTIFYING_WORDS = frozenset({"dob", "id", "ids", "pid", "ssn"})
+_IDENTIFYING_ID = re.compile(r"(patient|person|subject|case|exam|study|series|image|instance|sop)s?id")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")  # between the words of patientID, patient id and patient_id
+
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _DATE = re.compile(r"(\d{4})\d{4}")
 _PRINTABLE = re.compile(r"[\w .,:;+\-*/\\()&#]{1,128}")
@@ -126,6 +131,16 @@ def _make_key_file(path: Path) -> None:
         pass
     finally:
         draft.unlink(missing_ok=True)
+
+
+def identifying(column: str) -> bool:
+    """Does the name of a table's column promise what tells who somebody is: a name, a number, a date of birth, a UID?
+
+    Of what no pattern knows, nothing is said: it is a net, not a proof. (pleural_fluid holds no uid.)
+    """
+    words = [word.casefold() for word in _HUMP.split(column) if word]
+    parts = _IDENTIFYING_PARTS.search("_".join(words)) or _IDENTIFYING_ID.fullmatch("".join(words))
+    return parts is not None or not _IDENTIFYING_WORDS.isdisjoint(words)
 
 
 def white_listed(values: Mapping[str, str], secrets_of_file: Iterable[str] = ()) -> dict[str, str]:

@@ -157,7 +157,7 @@ def _leaks(refs: Sequence[ImageRef], patients: Sequence[str | None]) -> tuple[Le
 def _twins(refs: Sequence[ImageRef], seen: Mapping[str, _Seen]) -> tuple[Twins, ...]:
     same: dict[str, list[ImageRef]] = defaultdict(list)
     for ref in refs:
-        if ref.shown in seen:
+        if ref.shown in seen and seen[ref.shown].content_hash:  # there is none of a file that could not be read
             same[seen[ref.shown].content_hash].append(ref)
     groups = [sorted(group, key=lambda ref: ref.shown) for group in same.values() if len(group) > 1]
     return tuple(

@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..images.worker import Decoded, decode_all
 from ..preprocess import Preprocessing
 from ..privacy import Pseudonyms
+from ..sources import shown_of
 from ..types import ImageRef, Int
 
 Float64 = npt.NDArray[np.float64]
@@ -32,8 +33,10 @@ CLASS_WEIGHT, FINER_WEIGHT = 1.0, 0.3
 MANIFEST_COLUMNS = ("path", "class", "modality", "patient", "source", "split")
 
 
-def split(refs: Sequence[ImageRef], *, test_fraction: float = 0.3, seed: int = 24) -> list[Side]:
-    """One side for each image: patients whole, the fraction held in every class as far as its patients allow.
+def split(
+    refs: Sequence[ImageRef], *, test_fraction: float = 0.3, seed: int = 24, group: Unit = "patient"
+) -> list[Side]:
+    """One side for each image: patients (or sources) whole, the fraction held in every class as far as they allow.
 
     An image without a patient stands for itself. The same for a seed, whatever the order of refs.
     Raises UsageError for a fraction that is not between 0 and 1, and without images.
@@ -41,7 +44,7 @@ def split(refs: Sequence[ImageRef], *, test_fraction: float = 0.3, seed: int = 2
     if not 0 < test_fraction < 1:
         raise UsageError(f"The test fraction lies between 0 and 1, not at {test_fraction:g}.")
     sides: tuple[Side, Side] = ("train", "test")
-    parts = _assign(refs, _groups(refs, "patient"), (1 - test_fraction, test_fraction), seed)
+    parts = _assign(refs, _groups(refs, group), (1 - test_fraction, test_fraction), seed)
     return [sides[part] for part in parts]
 
 
@@ -129,7 +132,7 @@ def write_manifest(
     """Write a manifest CSV: one row per image, paths relative to it, all label columns, no empty column.
 
     fold: written as a column of its own; below 0 is left empty.
-    Raises UsageError when its folder is not there, or an image does not lie below it.
+    Raises UsageError when its folder is not there, or an image does not lie below it or has a name not in UTF-8.
     """
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent} to write {path.name} into.")
@@ -159,11 +162,14 @@ def write_manifest(
 
 def _below(ref: ImageRef, manifest: Path) -> str:
     try:
-        return ref.path.absolute().relative_to(manifest.resolve().parent).as_posix()
+        below = ref.path.absolute().relative_to(manifest.resolve().parent).as_posix()
     except ValueError:
         raise UsageError(
             f"{ref.shown} does not lie below {manifest.parent}: write it into the images' folder."
         ) from None
+    if shown_of(PurePosixPath(below)) != below:
+        raise UsageError(f"{ref.shown} has a name that is not UTF-8, which a manifest cannot hold: rename the file.")
+    return below
 
 
 @dataclass(frozen=True)
@@ -220,38 +226,45 @@ def make_split(
 ) -> SplitReport:
     """Split refs and write the manifest; with n_folds, number folds inside the train side (column `fold`).
 
+    group: what is never on both sides, nor in two folds; a source takes all its patients with it.
+
     A file whose patient the manifest does not tell is read for it, so that the slices of a DICOM series stay
     together. Such a patient is only used, not written: every reading of the file finds it again.
     Raises UsageError when out is there already and overwrite is not set, and as split, folds, write_manifest.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} is there already: choose another name, or overwrite it.")
-    patients = patients_of(refs, pseudonyms, workers, on_progress)
-    known = [replace(ref, patient=patient) for ref, patient in zip(refs, patients, strict=True)]
-    sides = split(known, test_fraction=test_fraction, seed=seed)
+    known = with_patients(refs, pseudonyms, workers, on_progress)
+    sides = split(known, test_fraction=test_fraction, seed=seed, group=group)
     numbers = np.full(len(refs), -1, dtype=np.int64)
     if n_folds:
         train = [i for i, side in enumerate(sides) if side == "train"]
         numbers[train] = folds([known[i] for i in train], n_folds, seed=seed, group=group)
     write_manifest(refs, sides, out, numbers.tolist() if n_folds else None)
+    patients = [ref.patient for ref in known]
     counts = count(refs, sides, patients)
     return SplitReport(out, counts, one_sided(counts), patients.count(None), n_folds)
 
 
-def patients_of(
+def with_patients(
     refs: Sequence[ImageRef],
     pseudonyms: Pseudonyms,
     workers: int | None = None,
     on_progress: Progress | None = None,
-) -> list[str | None]:
-    """The pseudonym of each image's patient, from the manifest or else the file; None when neither tells."""
+) -> list[ImageRef]:
+    """Copies of refs for `split` and `folds` only: `patient` is the pseudonym, as the manifest or else the file tells.
+
+    None where neither does. So the same patient counts once, whether a manifest or a DICOM header names him. Whatever
+    reads the files gets refs themselves: it would make a pseudonym of the pseudonym.
+    """
     asked = [ref for ref in refs if not ref.patient and ref.path.is_file()]
     found: dict[str, str | None] = {}
     for done, file in enumerate(decode_all(asked, THUMBNAIL, pseudonyms, workers=workers), start=1):
         found[file.ref.shown] = patient_of(file)
         if on_progress:
             on_progress(done, len(asked))
-    return [pseudonyms.of("patient", ref.patient) if ref.patient else found.get(ref.shown) for ref in refs]
+    told = [pseudonyms.of("patient", ref.patient) if ref.patient else found.get(ref.shown) for ref in refs]
+    return [replace(ref, patient=patient) for ref, patient in zip(refs, told, strict=True)]
 
 
 def patient_of(file: Decoded) -> str | None:

@@ -8,8 +8,8 @@
                   shape, offset, crc32}
         16 bytes  length of the header, little endian, and the magic again: a file that ends here is whole
 
-It is rebuilt when the store has moved on, in a file beside it that takes its place in one step; whoever still has
-the old one open keeps it. The checksums are compared by `problems`, not at every opening.
+It is rebuilt when the store has moved on, in a file beside it that takes its place in one step, on disk before that;
+whoever still has the old one open keeps it. The checksums are compared by `problems`, not at every opening.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import math
 import mmap
 import os
 import secrets
+import time
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -38,6 +40,7 @@ Array = npt.NDArray[Any]
 
 MAGIC = b"CBMIRMX1"
 _ALIGN = 64
+_UNFINISHED_S = 3600  # whoever builds writes all the time: a file that has rested so long is nobody's
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,14 @@ def problems(store: Store, layer: str) -> list[str]:
     return found
 
 
+def remove_unfinished(store: Store) -> None:
+    """Removes what processes that were killed while they built a matrix have left. For whoever may write."""
+    for path in (store.directory / "matrix").glob("*.matrix.*.new"):
+        with suppress(FileNotFoundError):  # its builder has just finished
+            if time.time() - path.stat().st_mtime > _UNFINISHED_S:
+                path.unlink()
+
+
 def _path(store: Store, layer: str) -> Path:
     return store.directory / "matrix" / f"{layer}.matrix"
 
@@ -149,9 +160,20 @@ def _build(store: Store, layer: str, path: Path) -> None:
         try:
             with new.open("wb") as file:
                 _write(store, layer, _Writer(file))
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut could leave the last bytes, which say it is whole, alone
             os.replace(new, path)
+            _sync_folder(path.parent)
         finally:
             new.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(store: Store, layer: str, writer: _Writer) -> None:

@@ -1,4 +1,4 @@
-"""Paths as text. A name on disk is bytes, and old archives hold names that are not UTF-8; text that is stored must be."""
+"""Paths as text. A name on disk is bytes, not always UTF-8; text that is stored must be."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def shown_of(path: PurePath) -> str:
 def path_of(root: str, shown: str) -> Path:
     """The file that a source shows as `shown` below `root`, both as shown_of writes them."""
     path = Path(root, shown)
-    if "\\x" not in str(path) or path.exists():
+    if "\\x" not in str(path) or os.path.exists(path):  # which, unlike Path.exists, never raises
         return path
     return Path(os.fsdecode(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))))
