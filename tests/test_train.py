@@ -115,15 +115,14 @@ train(classes(Path(sys.argv[1])), recipe, Path(sys.argv[2]), pseudonyms=Pseudony
 def test_training_killed_goes_on_and_ends_as_if_it_had_not_been(
     pictures: Path, tmp_path: Path, pseudonyms: Pseudonyms
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(pictures), str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) >= 24:  # the middle of the second of three epochs of 16
-            process.kill()
-            break
-    assert process.wait() == -signal.SIGKILL
+    command = [sys.executable, "-c", KILLED, str(pictures), str(tmp_path / "killed")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 24:  # the middle of the second of three epochs of 16
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "encoder.json").exists()
     seen: list[int] = []
     again = run(
