@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/initialisation.py --data ../shared/data/organ24
 
 For each variant: how much of a layer's output depends on the image (standard deviation between images of one neuron,
-over the mean of the layer), before training, and the training loss of the first epochs on a part of the train side.
+over the mean of the layer) and the mean of FCL3, before training, and the training loss of the first epochs on a part
+of the train side (--epochs 0: no training).
 A network whose ratio is near zero sends every image to the same point: it can learn the class frequencies only.
 """
 
@@ -46,13 +47,14 @@ def initial(recipe: Recipe, n_classes: int) -> DCNN:
 
 @torch.no_grad()
 def dependence(network: DCNN, images: torch.Tensor) -> dict[str, float]:
-    """Between-image standard deviation over mean of each layer's output, after ReLU."""
+    """Between-image standard deviation over mean of each layer's output, after ReLU; and the mean of FCL3."""
     ratios: dict[str, float] = {}
 
     def note(name: str) -> object:
         def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
             active = output.relu().flatten(1)
             ratios[name] = float(active.std(dim=0).mean() / active.mean())
+            ratios[f"{name} mean"] = float(active.mean())
 
         return network.get_submodule(name).register_forward_hook(hook)
 
@@ -78,13 +80,16 @@ def main() -> None:
         training = TrainingSet(np.array(packed.images), labels)
         some = torch.from_numpy(centre_crop(training.images[:128])).float()
         epochs = [f"loss, epoch {epoch + 1}" for epoch in range(options.epochs)]
-        print("| variant | " + " | ".join((*LAYERS, *epochs)) + " |\n|---" + "|---" * (len(LAYERS) + len(epochs)) + "|")
+        header = (*LAYERS, "fcl3 mean", *epochs)
+        print("| variant | " + " | ".join(header) + " |\n|---" + "|---" * len(header) + "|")
         for number, (name, variant) in enumerate(VARIANTS.items()):
             network = initial(variant, len(classes))
             ratios = dependence(network, some)
-            recipe = replace(variant, epochs=options.epochs)
-            log = fit(network, training, None, recipe, Path(folder) / str(number), seed=24, device="cpu")
-            cells = [f"{ratios[layer]:.4f}" for layer in LAYERS] + [f"{line['loss']:.2f}" for line in log]
+            cells = [f"{ratios[layer]:.4f}" for layer in LAYERS] + [f"{ratios['fcl3 mean']:.1e}"]
+            if options.epochs:
+                recipe = replace(variant, epochs=options.epochs)
+                log = fit(network, training, None, recipe, Path(folder) / str(number), seed=24, device="cpu")
+                cells += [f"{line['loss']:.2f}" for line in log]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
