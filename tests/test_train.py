@@ -55,6 +55,8 @@ def test_the_soft_gate_is_fitted_on_the_validation_part(pictures: Path, tmp_path
 
 
 def test_only_encoder_and_logs_are_left(pictures: Path, tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    (tmp_path / "encoder" / "training").mkdir(parents=True)
+    (tmp_path / "encoder" / "training" / "checkpoint.new").write_bytes(b"of a run killed while writing")
     run(pictures, tmp_path / "encoder", pseudonyms, validation_fraction=0)
     left = {path.name for path in (tmp_path / "encoder").iterdir()}
     assert left == {"encoder.json", "weights.safetensors", "training"}

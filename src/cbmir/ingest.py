@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -14,7 +13,7 @@ from typing import Any
 from .encoder import Encoder
 from .errors import OUTCOMES, Outcome
 from .extract import Extracted, extract
-from .files import file_sha256
+from .files import file_sha256, write_json
 from .gallery import Gallery, root_of, stored_file, told_of
 from .privacy import Pseudonyms
 from .store import StoredFile
@@ -212,5 +211,5 @@ def _report(tally: _Tally, gallery: Gallery) -> IndexReport:
         "duplicate_images": [record_id for record_id, _ in tally.duplicates],
     }
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**report.as_dict(), **details}, indent=1), encoding="utf-8")
+    write_json(path, {**report.as_dict(), **details})
     return report

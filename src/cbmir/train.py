@@ -112,8 +112,8 @@ def train(
     tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     calibration = _calibration(tensors, saved, training, validation, run_dir / "calibrating")
     save_encoder(out, tensors, calibration=calibration, **saved)
-    for leftover in (run_dir / "images.u8", run_dir / "packed.json", run_dir / "checkpoint.ckpt"):
-        leftover.unlink(missing_ok=True)
+    for leftover in (*run_dir.glob("images.*"), *run_dir.glob("packed.*"), *run_dir.glob("checkpoint.*")):
+        leftover.unlink()  # also the .new of a run that was killed while writing
     encoder = load_encoder(out)
     return TrainReport(out, encoder.fingerprint, len(training), len(validation or ()), log, packed.failed)
 
