@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,23 @@ def organ24() -> Path:
     if not (folder / "manifest.csv").is_file():
         pytest.skip("organ24 is not here: put it at ../shared/data/organ24")
     return folder
+
+
+def system_part(program: str) -> Path:
+    """A program that tests compare with. Where it is missing they are skipped, but fail under CI=true."""
+    found = shutil.which(program)
+    if found is None:
+        sentence = f"{program} is not installed: scripts/install-system-parts does that"
+        if os.environ.get("CI") == "true":
+            pytest.fail(sentence, pytrace=False)
+        pytest.skip(sentence)
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> Path:
+    """DCMTK's dcm2pnm; its sisters lie in the same folder.
+
+    Not looked for by other names: Python wheels bring programs called storescu or echoscu too.
+    """
+    return system_part("dcm2pnm")

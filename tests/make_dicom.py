@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -48,9 +49,24 @@ def make_dicom(pixels: Any, *, bits_stored: int | None = None, frames: bool = Fa
 
 
 def dicom_bytes(dataset: Dataset) -> bytes:
+    """The file's bytes. Transfer syntaxes that pydicom does not know are written as explicit little endian."""
     file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_private and syntax.is_transfer_syntax:
+        dataset.save_as(file, enforce_file_format=True)
+    else:
+        dataset.preamble = b"\0" * 128
+        dataset.save_as(file, implicit_vr=False, little_endian=True, force_encoding=True)
     return file.getvalue()
+
+
+def encapsulated(pixels: Any, transfer_syntax: str, streams: list[bytes], **elements: Any) -> Dataset:
+    """A dataset whose pixels are compressed streams, one for each frame; described as make_dicom describes `pixels`."""
+    data = encapsulate(streams, has_bot=elements.pop("has_bot", True))
+    dataset = make_dicom(pixels, **{"PixelData": data, **elements})
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax)
+    dataset["PixelData"].VR = "OB"
+    return dataset
 
 
 def save_dicom(path: Path, dataset: Dataset) -> Path:

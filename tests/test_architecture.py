@@ -17,9 +17,11 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 
 # fmt: off
 ORDER = [
-    "errors", "files", "types", "privacy", "sources", "images", "preprocess", "images.worker", "metrics", "networks",
-    "runtime", "encoder", "extract", "store", "index", "search", "calibrate", "gallery", "ingest",
-    "dataset", "recipes", "packing", "fitting", "train", "evaluate", "figures", "report", "crossval", "jobs", "demo",
+    "errors", "files", "types", "vocabulary", "privacy", "archives", "sources", "images", "windowing", "shrinking",
+    "preprocess", "display", "images.worker", "metrics", "networks",
+    "runtime", "encoder", "extract", "store", "places", "index", "search", "calibrate", "gallery", "ingest",
+    "dataset", "recipes", "packing", "fitting", "train", "distances", "baselines", "evaluate", "figures", "report",
+    "crossval", "jobs", "demo",
     "console", "cli", "__main__",
 ]
 # fmt: on
@@ -27,14 +29,20 @@ ORDER = [
 
 HOMES = {
     "click": {"cli", "console"},
+    "cryptography": {"privacy"},
     "lightning_fabric": {"fitting"},
     "matplotlib": {"figures"},
+    "nibabel": {"images.nifti", "images.volume"},
+    "idc_index": {"dataset.fetch"},
+    "idc_index_data": {"dataset.fetch"},
+    "nrrd": {"images.nrrd"},
+    "pandas": {"dataset.fetch"},
     "openvino": {"runtime"},
-    "pydicom": {"images.dicom", "sources"},
+    "pydicom": {"dataset.fetch", "images.codecs", "images.dicom", "sources"},
     "rich": {"cli", "console"},
     "sqlite3": {"store"},
     "tensorboard": {"fitting"},
-    "tifffile": {"images.raster"},
+    "tifffile": {"images.tiff"},
     "torch": {"fitting", "networks", "runtime", "train"},
 }
 """Outside library -> the stages or modules that may import it."""

@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import bench_decode
 import bench_search
 from cbmir.index.exact import ExactIndex
+from cbmir.types import ImageRef
 from measure import Row, run, table
 
 BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
@@ -60,3 +63,47 @@ def test_the_scanned_rows_are_those_the_search_reads(gated: bool, n_rows: int, m
 def test_the_table_says_what_was_missed() -> None:
     lines = table([Row("a", "1 s"), Row("b", "2 s", "<= 3 s", True), Row("c", "4 s", "<= 3 s", False)]).splitlines()
     assert lines[2:] == ["| a | 1 s |  |  |", "| b | 2 s | <= 3 s | met |", "| c | 4 s | <= 3 s | MISSED |"]
+
+
+def test_a_decoder_that_gives_other_pixels_fails_the_benchmark() -> None:
+    pixels = np.arange(100.0)
+    bench_decode.check(pixels, pixels, exact=True)
+    bench_decode.check(pixels + 0.5, pixels, exact=False)
+    for wrong, exact in ((pixels + 0.5, True), (pixels[::-1], False)):
+        with pytest.raises(ValueError, match="other pixels"):
+            bench_decode.check(wrong, pixels, exact=exact)
+
+
+def test_pydicom_is_measured_with_the_fastest_plugin_that_reads_the_file_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three plugins: one is slow, one is fast, one is faster and wrong."""
+    seconds, right = {"slow": 0.05, "fast": 0.01, "wrong": 0.0}, np.arange(4.0)
+
+    def values(path: Path, plugin: str) -> object:
+        end = time.process_time() + seconds[plugin]
+        while time.process_time() < end:
+            pass
+        return right + (plugin == "wrong")
+
+    monkeypatch.setattr(bench_decode, "available_plugins", lambda path: tuple(seconds))
+    monkeypatch.setattr(bench_decode, "pydicom_values", values)
+    plugin, plugin_s = bench_decode.fastest_plugin(tmp_path, right, exact=True)
+    assert plugin == "fast"
+    assert 0.01 <= plugin_s < 0.05
+
+
+def test_a_file_that_is_not_decoded_fails_the_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "no picture").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="was not decoded"):
+        list(bench_decode.results([ImageRef(tmp_path / "no picture", "no picture")], 0))
+
+
+def test_every_transfer_syntax_is_measured_at_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    for constant, few in (("FEWEST", 1), ("MOST", 2), ("MIXED_S", 0), ("WARM_UP", 1)):
+        monkeypatch.setattr(bench_decode, constant, few)
+    found = bench_decode.rows(sides=(24, 32), names=("little endian", "JPEG-LS"))
+    for row, name in zip(found, ("little endian", "JPEG-LS"), strict=False):
+        assert row.what.startswith(f"decode {name}, megapixels per processor second")
+        assert row.measured.count(" x") == 2
+        assert ("pyjpegls" in row.measured) == (name == "JPEG-LS")

@@ -173,13 +173,13 @@ class TestWriteManifest:
     def test_an_image_outside_its_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
         outside = ImageRef(tmp_path / "1.png", "1.png", {"class": "a"})
-        with pytest.raises(UsageError, match=r"1\.png does not lie below"):
+        with pytest.raises(UsageError, match="Images do not lie below"):
             write_manifest([outside], ["train"], tmp_path / "in" / "m.csv")
         assert not (tmp_path / "in" / "m.csv").exists()
 
     def test_a_name_a_manifest_cannot_hold_is_told(self, tmp_path: Path) -> None:
         undecodable = ImageRef(tmp_path / "\udcff.png", "\\xff.png", {"class": "a"})
-        with pytest.raises(UsageError, match=r"\\xff\.png has a name that is not UTF-8"):
+        with pytest.raises(UsageError, match="An image has a name that is not UTF-8"):
             write_manifest([undecodable], ["train"], tmp_path / "m.csv")
 
     def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ class TestCheck:
         def unreadable(_: Path) -> bytes:
             raise BadImage("corrupt", "The file cannot be read: Input/output error.")
 
-        monkeypatch.setattr("cbmir.images.worker.read_file", unreadable)
+        monkeypatch.setattr("cbmir.images.worker.read_ref", unreadable)
         report = check(refs, pseudonyms, workers=0)
         assert (report.duplicates, report.leaking) == ((), False)
         assert [failure["outcome"] for failure in report.failed] == ["corrupt", "corrupt"]

@@ -106,6 +106,14 @@ def test_openvino_needs_no_torch_once_it_has_its_copy(saved: Path, tmp_path: Pat
     assert (first, second) == (1, 0)
 
 
+@pytest.mark.parametrize("name", ["pixels", "saved"])
+def test_a_masked_encoder_is_another_one(name: str, saved: Path) -> None:
+    where = saved if name == "saved" else name
+    plain, masked = (load_encoder(where, mask_burned_in=mask) for mask in (False, True))
+    assert (plain.preprocessing.regions_only, masked.preprocessing.regions_only) == (False, True)
+    assert plain.fingerprint != masked.fingerprint
+
+
 def test_a_missing_encoder_is_the_callers_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no encoder at"):
         load_encoder(tmp_path / "nowhere")
@@ -124,7 +132,12 @@ def test_an_unknown_precision_or_runtime_is_the_callers_mistake(saved: Path) -> 
         (lambda d: (d / "encoder.json").write_text("{"), "cannot be read"),
         (lambda d: (d / "weights.safetensors").unlink(), "no weights.safetensors"),
         (lambda d: _change(d, format=99), "another version"),
-        (lambda d: _change(d, preprocessing={"version": 99}), "lacks a part or has a wrong one"),
+        (
+            lambda d: _change(d, preprocessing={"version": 1, "size": 256}),
+            "of preprocessing version 1, .* train it again",
+        ),
+        (lambda d: _change(d, preprocessing={"version": 2, "size": 0}), "lacks a part or has a wrong one"),
+        (lambda d: _change(d, preprocessing={}), "lacks a part or has a wrong one"),
     ],
 )
 def test_a_damaged_encoder_is_refused_in_one_sentence(tmp_path: Path, damage: Any, sentence: str) -> None:

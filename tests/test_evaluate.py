@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cbmir import metrics
 from cbmir.encoder import PixelsEncoder
 from cbmir.errors import BadManifest, CbmirError, UsageError
 from cbmir.evaluate import (
     Bootstrap,
     EvaluationSide,
+    Parts,
     cross_validation,
     efficiency,
     evaluate_features,
     evaluate_split,
+    gallery_size_curve,
     gates_of,
 )
 from cbmir.evaluate.examples import choose_examples, choose_samples
-from cbmir.evaluate.rankings import judge, rank_and_measure
+from cbmir.evaluate.rankings import judge, patients_of, rank_and_measure
 from cbmir.privacy import Pseudonyms
+from cbmir.report.tables import metrics_table
 from cbmir.sources import manifest
 from cbmir.types import Record
 from toys import ToyEncoder
@@ -142,6 +146,200 @@ def test_another_label_column_judges_inside_the_class() -> None:
     assert result["n_queries_without_label"] == 1
     with pytest.raises(UsageError, match="no query has a value in the column view"):
         evaluate_features(gallery, queries, relevant="view", bootstrap=FEW)
+
+
+# --- graded relevance ---
+
+
+def images(*rows: tuple[str, dict[str, str], str | None, float]) -> EvaluationSide:
+    """(id, labels, modality, place on the line) each."""
+    records = tuple(Record(id=name, labels=labels, modality=modality) for name, labels, modality, _ in rows)
+    return EvaluationSide(records, {"line": np.array([[place] for *_, place in rows], np.float32)})
+
+
+def off_figures(gallery: EvaluationSide, queries: EvaluationSide, relevant: str = "class") -> dict[str, Any]:
+    result = evaluate_features(gallery, queries, relevant=relevant, bootstrap=FEW)
+    figures: dict[str, Any] = result["retrieval"]["line"]["off"]
+    return figures
+
+
+BRAIN = {"class": "brain"}
+
+
+def test_class_and_modality_stand_above_class_alone() -> None:
+    gallery = images(("g1", BRAIN, "CT", 1), ("g2", BRAIN, "MR", 2), ("g3", {"class": "liver"}, "MR", 3))
+    figures = off_figures(gallery, images(("q", BRAIN, "MR", 0)))
+    discount = 1 / np.log2(3)
+    assert figures["nDCG@10"] == 1  # by class alone both brains are as good
+    assert figures["nDCG@10_graded"] == pytest.approx((1 + 2 * discount) / (2 + discount))
+
+
+def test_a_query_of_unknown_modality_is_judged_by_class_alone() -> None:
+    gallery = images(("g1", BRAIN, None, 1), ("g2", BRAIN, "MR", 2))
+    assert off_figures(gallery, images(("q", BRAIN, None, 0)))["nDCG@10_graded"] == 1
+
+
+def test_class_and_finding_stand_above_class_alone_and_only_they_are_relevant() -> None:
+    def brain(finding: str) -> dict[str, str]:
+        return BRAIN | {"finding": finding}
+
+    gallery = images(
+        ("g1", {"class": "liver", "finding": "glioma"}, "MR", 1),  # the finding in another organ is another thing
+        ("g2", brain("normal"), "MR", 2),
+        ("g3", brain("glioma"), "CT", 3),
+        ("g4", BRAIN, "MR", 4),  # no finding told: never relevant, still a brain
+    )
+    figures = off_figures(gallery, images(("q", brain("glioma"), "MR", 0)), relevant="finding")
+    assert figures["mAP"] == 1 / 3
+    gains, ideal = [0, 1, 2, 1], [2, 1, 1, 0]
+    discount = 1 / np.log2(np.arange(2, 6))
+    assert figures["nDCG@10_graded"] == pytest.approx(np.dot(gains, discount) / np.dot(ideal, discount))
+    assert figures["bpref"] == pytest.approx(1 - 1 / 1)  # of g1 and g2 the first counts; g4 is not judged
+
+
+def test_an_encoder_that_maps_every_brain_to_one_point_has_no_map_inside_the_organ() -> None:
+    names = [("a", "normal"), ("b", "glioma"), ("c", "normal"), ("d", "glioma")]
+    gallery = images(*((name, BRAIN | {"finding": finding}, "MR", 0) for name, finding in names))
+    query = images(("q", BRAIN | {"finding": "glioma"}, "MR", 0))
+    assert off_figures(gallery, query)["mAP"] == 1
+    assert off_figures(gallery, query, relevant="finding")["mAP"] == (1 / 2 + 2 / 4) / 2  # ties: by id
+
+
+# --- every metric, every mean, every interval ---
+
+
+def test_every_metric_is_told_over_queries_and_over_classes_each_with_an_interval() -> None:
+    figures = evaluated()["retrieval"]["line"]["off"]
+    for name in metrics.METRICS:
+        assert name in figures
+        assert figures["macro"].keys() == figures["macro_ci95"].keys() == set(metrics.METRICS)
+        low, high = figures["ci95"][name] or (None, None)
+        assert low is None or low - 1e-9 <= figures[name] <= high + 1e-9
+    assert figures["ci95"]["mAP"] == figures["mAP_ci95"]
+    assert figures["macro"]["mAP"] == figures["mAP_macro"]
+    assert figures["GMAP"] == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert figures["pr_11"]["recall"] == pytest.approx(np.linspace(0, 1, 11))
+    assert figures["pr_11"]["precision"] == figures["pr_curve"]["precision"][::10]
+
+
+def test_a_metric_that_drops_queries_says_how_many_are_left() -> None:
+    figures = evaluated()["retrieval"]["line"]["off"]  # R is 2
+    measured = figures["n_queries_measured"]
+    assert (measured["mAP"], measured["mAP@5/skip"]) == (2, 0)
+    assert figures["mAP@5/skip"] is None
+
+
+def test_every_modality_and_every_value_of_the_column_that_judges_is_told_apart() -> None:
+    gallery = images(("g1", BRAIN | {"finding": "normal"}, "MR", 1), ("g2", BRAIN | {"finding": "glioma"}, "CT", 2))
+    queries = images(("q1", BRAIN | {"finding": "normal"}, "MR", 0), ("q2", BRAIN | {"finding": "glioma"}, "CT", 0))
+    result = evaluate_features(gallery, queries, relevant="finding", bootstrap=FEW)
+    told = {name: value["retrieval"]["line"]["off"]["mAP"] for name, value in result["per_value"].items()}
+    assert told == {"normal": 1, "glioma": 1 / 2}
+    by_modality = result["per_modality"]["CT"]["retrieval"]["line"]["off"]
+    assert (by_modality["mAP"], by_modality["mAP_ci95"]) == (1 / 2, [1 / 2, 1 / 2])
+    assert evaluated()["per_value"] == {}
+
+
+def test_the_window_of_anmrr_comes_from_the_largest_class_of_all_queries() -> None:
+    gallery = side(("g1", "liver", 1), ("g2", "liver", 2), ("g3", "brain", 3), ("g4", "liver", 4), ("g5", "liver", 5))
+    figures = off_figures(gallery, side(("q1", "brain", 0), ("q2", "liver", 9)))
+    brain = (3 - 1) / (1.25 * 4 - 1)  # GTM is 4, so K = min(4, 8)
+    liver = ((1 + 2 + 4 + 5) / 4 - 2.5) / (1.25 * 8 - 2.5)
+    assert figures["ANMRR"] == pytest.approx((brain + liver) / 2)
+
+
+def test_bpref_counts_the_others_that_the_query_may_see() -> None:
+    """One liver stands above three brains; a second one is of the query's own patient and hidden: N is 1."""
+    places = (("g1", "liver", 1), ("g2", "brain", 2), ("g3", "brain", 3), ("g4", "brain", 4), ("g5", "liver", 5))
+    gallery = side(*places, patients=["a", "b", "c", "d", "p"])
+    queries = side(("q", "brain", 0), patients=["p"])
+    assert judge(gallery, queries).n_not_relevant.tolist() == [1]
+    assert off_figures(gallery, queries)["bpref"] == 0
+
+
+def test_the_report_has_a_row_for_every_metric() -> None:
+    table = metrics_table(evaluated())
+    assert [row[0] for row in table.rows] == [*metrics.METRICS, "GMAP"]
+    assert table.header == ("Metric", "gate off", "over classes, gate off", "gate hard", "over classes, gate hard")
+    precision_at_1 = next(row for row in table.rows if row[0] == "P@1")
+    assert precision_at_1[1:3] == ("1.000 [1.000, 1.000]", "1.000 [1.000, 1.000]")
+
+
+# --- how the gallery's size matters ---
+
+
+def crowd(n: int, seed: int, prefix: str) -> EvaluationSide:
+    """Brains near 0, livers near 1, two images a patient."""
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(CLASSES, n)
+    places = (labels == "liver") + generator.normal(scale=0.8, size=n)
+    rows = [
+        (f"{prefix}{row:03d}", str(label), float(place))
+        for row, (label, place) in enumerate(zip(labels, places, strict=True))
+    ]
+    return side(*rows, patients=[f"{prefix}{row // 2}" for row in range(n)])
+
+
+def test_the_curve_ends_at_what_the_whole_gallery_gives() -> None:
+    gallery, queries = crowd(60, 0, "g"), crowd(10, 1, "q")
+    curve = gallery_size_curve(gallery, queries, "line", parts=Parts((20, 60), draws=3), bootstrap=FEW)
+    small, whole = curve["sizes"]
+    off = evaluate_features(gallery, queries, bootstrap=FEW)["retrieval"]["line"]["off"]
+    for name in ("mAP", "P@1", "P@10"):
+        assert whole[name]["mean"] == pytest.approx(off[name])
+        assert whole[name]["sd"] == pytest.approx(0, abs=1e-12)
+    assert (whole["n_gallery"], whole["n_patients"]) == (60, 30)
+    assert (small["n_gallery"], small["n_patients"]) == (20, 10)
+    assert small["mAP"]["sd"] > 0
+    assert small["mAP_ci95"][0] <= small["mAP"]["mean"] <= small["mAP_ci95"][1]
+
+
+def test_a_part_of_the_gallery_measures_as_if_it_had_been_searched_alone() -> None:
+    gallery, queries = crowd(40, 2, "g"), crowd(6, 3, "q")
+    curve = gallery_size_curve(gallery, queries, "line", parts=Parts((10,), draws=1, seed=5), bootstrap=FEW)
+    (kept,) = metrics.smaller_galleries(np.arange(40) // 2, [10], draws=1, seed=5)
+    rows = np.flatnonzero(kept)
+    part = EvaluationSide(tuple(gallery.records[row] for row in rows), {"line": gallery.features["line"][rows]})
+    alone = evaluate_features(part, queries, bootstrap=FEW)["retrieval"]["line"]["off"]
+    assert curve["sizes"][0]["mAP"]["mean"] == pytest.approx(alone["mAP"])
+
+
+def test_the_curve_counts_queries_that_a_small_gallery_leaves_without_anything_relevant() -> None:
+    gallery = side(("g1", "brain", 0), ("g2", "liver", 1))
+    curve = gallery_size_curve(gallery, QUERIES, "line", parts=Parts((1, 2), draws=4), bootstrap=FEW)
+    assert [size["n_queries_without_relevant"] for size in curve["sizes"]] == [1, 0]
+    json.dumps(curve, allow_nan=False)
+
+
+def test_the_curve_hides_the_querys_own_patient_and_gates_like_the_search() -> None:
+    gallery = side(("g1", "brain", 0), ("g2", "brain", 1), ("g3", "liver", 2), patients=["p", "r", "s"])
+    queries = side(("q", "brain", 0), patients=["p"], posterior=[[0.9, 0.1]])
+    curve = gallery_size_curve(
+        gallery, queries, "line", gate="hard", classes=CLASSES, parts=Parts((3,), draws=1), bootstrap=FEW
+    )
+    assert curve["sizes"][0]["mAP"]["mean"] == 1  # g2 alone is there to find, and is found first
+
+
+def test_sizes_check_themselves() -> None:
+    with pytest.raises(UsageError, match="sizes of at least 1"):
+        Parts(())
+    with pytest.raises(UsageError, match="at least 1 draw"):
+        Parts((5,), draws=0)
+
+
+def test_two_layers_can_be_tested_against_each_other() -> None:
+    gallery, queries = crowd(60, 0, "g"), crowd(24, 1, "q")
+    noise = np.random.default_rng(9).normal(size=(60 + 24, 1)).astype(np.float32)
+    both = [
+        EvaluationSide(side_.records, {"line": side_.features["line"], "noise": part})
+        for side_, part in ((gallery, noise[:60]), (queries, noise[60:]))
+    ]
+    rankings = rank_and_measure(*both, judge(*both), layers=["line", "noise"], gates=["off"])
+    values = {layer: gates["off"].values["mAP"] for layer, gates in rankings.items()}
+    (told,) = metrics.compare(values, patients_of(queries))
+    assert told.n_patients == 12
+    assert told.difference == pytest.approx(values["line"].mean() - values["noise"].mean())
+    assert told.p < 0.05
 
 
 # --- classification, parts ---
@@ -318,7 +516,9 @@ def test_a_split_is_evaluated_from_files_to_document_and_pictures(tmp_path: Path
     assert document["retrieval"]["mean"]["off"]["P@1"] == 1
     assert document["efficiency"]["mean"]["hard"]["distances_per_query"] == 2
     assert document["outcomes"]["decoded"] == 6
-    assert [failure["path"] for failure in document["failed"]] == ["broken.png"]
+    (failure,) = document["failed"]
+    assert failure["path"].endswith(".png")
+    assert "broken" not in failure["path"]  # a file name may name a patient: only its handle is told
     assert steps[-1] == (7, 7)
     shown = {hit.id for example in evaluation.examples for ranking in example.rankings for hit in ranking}
     assert shown
@@ -328,8 +528,8 @@ def test_a_split_is_evaluated_from_files_to_document_and_pictures(tmp_path: Path
 def test_layers_are_told_in_the_encoders_order_once_each(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
     refs = manifest(write_images(tmp_path, TOYS))
     asked = ["corner", "mean", "corner"]
-    metrics = evaluate_split(refs, ToyEncoder(), pseudonyms, bootstrap=FEW, workers=0, layers=asked).metrics
-    assert metrics["layers"] == list(metrics["retrieval"]) == ["mean", "corner"]
+    document = evaluate_split(refs, ToyEncoder(), pseudonyms, bootstrap=FEW, workers=0, layers=asked).metrics
+    assert document["layers"] == list(document["retrieval"]) == ["mean", "corner"]
 
 
 def test_what_cannot_be_evaluated_is_said_before_the_work(tmp_path: Path, pseudonyms: Pseudonyms) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +19,13 @@ from cbmir.extract import Extracted
 from cbmir.gallery import Gallery, root_of
 from cbmir.images.worker import Decoded
 from cbmir.index.matrix import open_matrix
+from cbmir.places import Place
 from cbmir.privacy import Pseudonyms
 from cbmir.types import ImageRef, Ranking, Record
 from toys import ToyEncoder
 
 ENCODER = ToyEncoder()
+OTHER_KEY = Pseudonyms(b"another key, 32 bytes long......")
 
 
 def extracted(
@@ -33,7 +37,7 @@ def extracted(
     label: str | None = None,
 ) -> Extracted:
     """A file with one image of this mean grey."""
-    ref = ImageRef(Path("/data") / f"{name}.png", f"{name}.png", {} if label is None else {"class": label})
+    ref = ImageRef(Path("/data") / f"{name}.png", f"{name}.png", labels={} if label is None else {"class": label})
     posterior = np.array([[mean, 1 - mean]], np.float32)
     return Extracted(
         Decoded(ref, "decoded", None, (), f"hash of {name}", 10, 20),
@@ -176,9 +180,8 @@ def test_an_encoder_of_another_fingerprint_or_precision_is_refused(gallery: Gall
 
 
 def test_another_pseudonym_key_is_refused(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
-    other = Pseudonyms(b"another key, 32 bytes long......")
-    with pytest.raises(BadGallery, match=f"{pseudonyms.fingerprint}, not {other.fingerprint}"):
-        gallery.add([extracted("g", 0.5)], other)
+    with pytest.raises(BadGallery, match=f"{pseudonyms.fingerprint}, not {OTHER_KEY.fingerprint}"):
+        gallery.add([extracted("g", 0.5)], OTHER_KEY)
     assert gallery.count == 6
 
 
@@ -193,31 +196,91 @@ def test_a_gallery_remembers_its_encoder(gallery: Gallery) -> None:
     assert info["files"] == {"decoded": 6}
 
 
-def test_the_path_of_an_image_is_there_for_showing_it(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+def of_file(ref: ImageRef, name: str = "a") -> Extracted:
+    """An image that comes from there."""
+    file = extracted(name, 0.5)
+    return replace(file, decoded=replace(file.decoded, ref=ref))
+
+
+@pytest.fixture
+def empty(tmp_path: Path, pseudonyms: Pseudonyms) -> Iterable[Gallery]:
+    with Gallery.create(tmp_path / "empty", cast(Any, ENCODER), pseudonyms) as gallery:
+        yield gallery
+
+
+def test_the_file_of_an_image_is_told_to_whoever_has_the_key(
+    tmp_path: Path, empty: Gallery, pseudonyms: Pseudonyms
+) -> None:
     (tmp_path / "x").mkdir()
-    picture = tmp_path / "x" / "a.png"
+    picture = tmp_path / "x" / os.fsdecode(b"Canary^Ann \xff.png")
     picture.touch()
-    file = extracted("a", 0.5)
-    ref = ImageRef(picture, "x/a.png")
-    moved = Extracted(Decoded(ref, "decoded", None), file.records, file.features, file.posterior)
-    with Gallery.create(tmp_path / "gallery", cast(Any, ENCODER), pseudonyms) as gallery:
-        gallery.add([moved], pseudonyms)
-        assert gallery.image_path("a") == picture
-        picture.unlink()
-        assert gallery.image_path("a") is None
+    ref = ImageRef(picture, r"x/Canary^Ann \xff.png")
+    empty.add([of_file(ref)], pseudonyms)
+    assert empty.image_ref("a", pseudonyms) == ref
+    with pytest.raises(BadGallery, match="made with pseudonym key"):
+        empty.image_ref("a", OTHER_KEY)
+    assert empty.image_ref("nobody", pseudonyms) is None
+    picture.unlink()
+    assert empty.image_ref("a", pseudonyms) is None
+
+
+def test_the_member_of_an_archive_is_told_while_it_is_there(
+    tmp_path: Path, empty: Gallery, pseudonyms: Pseudonyms
+) -> None:
+    path = tmp_path / "y.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("in/a.png", b"a")
+        archive.writestr("in/b.png", b"b")
+    refs = {name: ImageRef(path, f"y.zip/in/{name}.png", member=f"in/{name}.png") for name in "ab"}
+    empty.add([of_file(ref, name) for name, ref in refs.items()], pseudonyms)
+    assert {name: empty.image_ref(name, pseudonyms) for name in "ab"} == refs
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("in/b.png", b"b")
+    os.utime(path, ns=(1, 1))
+    assert empty.image_ref("a", pseudonyms) is None
+    assert empty.image_ref("b", pseudonyms) == refs["b"]
+    path.write_bytes(b"damaged")  # which says nothing of its members
+    assert empty.image_ref("b", pseudonyms) == refs["b"]
+    path.unlink()
+    assert empty.image_ref("b", pseudonyms) is None
+
+
+def test_the_files_of_a_gallery_are_told_to_whoever_has_the_key(empty: Gallery, pseudonyms: Pseudonyms) -> None:
+    failed = Extracted(Decoded(ImageRef(Path("/d/z.zip"), "z.zip/b", member="b"), "corrupt", "Cut off."), (), {}, None)
+    empty.add([of_file(ImageRef(Path("/d/a.png"), "a.png")), failed], pseudonyms)
+    first, second = empty.files(pseudonyms)
+    assert first == Place(pseudonyms.handle("/d", "a.png"), "/d/a.png", "decoded", None)
+    assert second == Place(pseudonyms.handle("/d", "z.zip/b"), "/d/z.zip/b", "corrupt", "Cut off.")
+    assert list(empty.files(pseudonyms, [second.handle])) == [second]
+    with pytest.raises(BadGallery, match="made with pseudonym key"):
+        empty.files(OTHER_KEY)
+
+
+def test_no_byte_of_the_database_names_a_file_folder_or_content(empty: Gallery, pseudonyms: Pseudonyms) -> None:
+    ref = ImageRef(Path("/data/Canary/x/Ann.png"), "x/Ann.png", labels={"class": "knee"}, patient="Canary")
+    empty.add([of_file(ref), of_file(ImageRef(Path("/data/Canary/Ann.zip"), "Ann.zip/Bob", member="Bob"), "b")], pseudonyms)
+    empty.verify()
+    data = b"".join(path.read_bytes() for path in empty.directory.rglob("*") if path.is_file())
+    assert pseudonyms.handle("/data/Canary", "x/Ann.png").encode() in data
+    assert [word for word in (b"Canary", b"Ann", b"Bob", b"/data", b"hash of") if word in data] == []
 
 
 @pytest.mark.parametrize(
-    ("path", "shown", "root"),
+    ("path", "shown", "member", "root"),
     [
-        ("/d/a/b.png", "a/b.png", "/d"),
-        ("/d/b.png", "b.png", "/d"),
-        ("/b.png", "b.png", "/"),
-        ("/\udcff/b.png", "b.png", "/\\xff"),
+        ("/d/a/b.png", "a/b.png", None, "/d"),
+        ("/d/b.png", "b.png", None, "/d"),
+        ("/b.png", "b.png", None, "/"),
+        ("/\udcff/b.png", "b.png", None, "/\\xff"),
+        ("/d/\udcff.png", r"\xff.png", None, "/d"),
+        ("/d/a/b.zip", "a/b.zip/in/c.png", "in/c.png", "/d"),
+        ("/d/b.zip", "b.zip/\xe4/c.png", "\xe4/c.png", "/d"),
     ],
 )
-def test_the_root_of_a_source_is_what_its_paths_have_in_front(path: str, shown: str, root: str) -> None:
-    assert root_of(ImageRef(Path(path), shown)) == root
+def test_the_root_of_a_source_is_what_its_paths_have_in_front(
+    path: str, shown: str, member: str | None, root: str
+) -> None:
+    assert root_of(ImageRef(Path(path), shown, member=member)) == root
 
 
 def test_a_whole_gallery_is_verified(gallery: Gallery) -> None:
@@ -303,7 +366,7 @@ from pathlib import Path
 from cbmir.gallery import Gallery
 with Gallery.open(Path({str(gallery.directory)!r})) as gallery:
     print(*[hit.id for hit in gallery.search_id("d", 2)])
-heavy = ("torch", "pydicom", "matplotlib", "scipy", "PIL", "openvino", "cbmir.encoder", "cbmir.images")
+heavy = ("torch", "pydicom", "matplotlib", "scipy", "PIL", "openvino", "cryptography", "cbmir.encoder", "cbmir.images")
 print([name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cbmir import figures, jobs
 from cbmir.errors import BadEncoder, BadGallery, UsageError
@@ -14,8 +16,11 @@ from cbmir.figures import Row, Tile
 from cbmir.gallery import Gallery
 from cbmir.privacy import Pseudonyms
 from cbmir.sources import classes
+from make_dicom import make_dicom, save_dicom, sequence_item
 from pictures import draw_folder
 from toys import ToyEncoder
+
+HERE = jobs.IndexSettings(workers=0)
 
 
 def write_floats(path: Path, *values: float) -> Path:
@@ -24,7 +29,8 @@ def write_floats(path: Path, *values: float) -> Path:
 
 
 def test_info_tells_the_values_of_the_pixels_that_mean_something(tmp_path: Path) -> None:
-    assert jobs.describe(write_floats(tmp_path / "a.tif", -0.5, 2, np.nan))["values"] == [-0.5, 2]
+    told = jobs.describe(write_floats(tmp_path / "a.tif", -0.5, 2, np.nan))
+    assert (told["values"], told["unit"]) == ([-0.5, 2], None)
 
 
 def test_info_tells_no_values_where_no_pixel_means_anything(tmp_path: Path) -> None:
@@ -55,7 +61,7 @@ def test_a_query_file_of_the_gallery_is_judged_by_its_label_there(
     tmp_path: Path, drawn: list[tuple[Tile, Row]]
 ) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=2)
-    jobs.index_refs(tmp_path / "gallery", classes(pictures), workers=0)
+    jobs.index_refs(tmp_path / "gallery", classes(pictures), settings=HERE)
     query = pictures / "disc" / "00.png"
     with Gallery.open(tmp_path / "gallery") as gallery:
         by_file = jobs.search_file(gallery, query)
@@ -77,6 +83,92 @@ def test_a_gallery_of_another_arithmetic_is_refused(
     monkeypatch.setattr(ToyEncoder, "precision", "openvino-bf16")
     Gallery.create(tmp_path / "gallery", ToyEncoder(), pseudonyms).close()
     with pytest.raises(BadGallery, match="was made in openvino-bf16, not"):
-        jobs.index_refs(tmp_path / "gallery", [], **wanted)
+        jobs.index_refs(tmp_path / "gallery", [], settings=jobs.IndexSettings(**wanted))
+    same = jobs.IndexSettings(runtime="openvino", precision="bf16")
     with pytest.raises(BadEncoder, match="no longer at toy"):  # the arithmetic is its own, only the encoder is missing
-        jobs.index_refs(tmp_path / "gallery", [], runtime="openvino", precision="bf16")
+        jobs.index_refs(tmp_path / "gallery", [], settings=same)
+
+
+def ultrasound(path: Path, text: int) -> Path:
+    """A picture whose left half is a scan and whose right half is text; where the text is white, a stripe of it."""
+    pixels = np.tile(np.arange(64, dtype=np.uint8), (48, 2))
+    pixels[text : text + 6, 64:] = 255
+    region = sequence_item(
+        RegionLocationMinX0=0, RegionLocationMinY0=0, RegionLocationMaxX1=63, RegionLocationMaxY1=47, RegionDataType=1
+    )
+    elements = {"Modality": "US", "SequenceOfUltrasoundRegions": [region]}
+    return save_dicom(path, make_dicom(pixels, **elements, SOPClassUID="1.2.840.10008.5.1.4.1.1.6.1"))
+
+
+def test_a_masked_gallery_sees_only_the_regions_of_ultrasound_and_masks_queries_alike(
+    tmp_path: Path, drawn: list[tuple[Tile, Row]]
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    first, _ = ultrasound(scans / "1.dcm", text=4), ultrasound(scans / "2.dcm", text=30)
+    distances = {}
+    for masked in (False, True):
+        gallery_dir = tmp_path / f"gallery-{masked}"
+        jobs.index_into(gallery_dir, [scans], settings=jobs.IndexSettings(workers=0, mask_burned_in=masked))
+        with Gallery.open(gallery_dir) as gallery:
+            ranking = jobs.search_file(gallery, first, hide="none")
+            distances[masked] = max(hit.distance for hit in ranking)
+            jobs.draw_strip(gallery, ranking, first, 1, tmp_path / "strip.png")
+    assert distances[True] == 0  # the scans are the same, only their texts are not
+    assert distances[False] > 0.5
+    plain, masked = (max(shown.pixels.max() for shown in (tile, *row.tiles)) for tile, row in drawn)
+    assert (plain, masked) == (255, pytest.approx(63, abs=1))  # no text is drawn
+
+
+def test_an_encoder_that_does_not_mask_is_not_that_of_a_masked_gallery(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=1)
+    jobs.index_into(tmp_path / "plain", [pictures], settings=HERE)
+    masked = jobs.IndexSettings(workers=0, mask_burned_in=True)
+    with pytest.raises(BadGallery, match="was made without --mask-burned-in"):
+        jobs.index_into(tmp_path / "plain", [pictures], settings=masked)
+    jobs.index_into(tmp_path / "masked", [pictures], settings=masked)
+    with Gallery.open(tmp_path / "plain") as plain, Gallery.open(tmp_path / "masked") as gallery:
+        assert plain.encoder_fingerprint != gallery.encoder_fingerprint
+        assert jobs.encoder_of(gallery).fingerprint == gallery.encoder_fingerprint
+
+
+def test_a_run_report_has_a_page_beside_it(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=1)
+    (pictures / "disc" / "notes.txt").write_text("no picture")
+    report = jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+    assert report.html == report.report.with_suffix(".html")
+    assert report.failed[0]["path"] in report.html.read_text(encoding="utf-8")
+
+
+def test_places_of_members_of_an_archive_name_the_archive(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=1)
+    archive = tmp_path / "all.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for picture in sorted(pictures.rglob("*.png")):
+            file.write(picture, picture.relative_to(pictures))
+    jobs.index_into(tmp_path / "gallery", [archive], settings=HERE)
+    found = jobs.places(tmp_path / "gallery", [])
+    assert [file["path"] for file in found] == [f"{archive}/{kind}/00.png" for kind in ("disc", "stripes")]
+
+
+def test_the_strip_of_members_of_an_archive_has_their_pictures(tmp_path: Path, drawn: list[tuple[Tile, Row]]) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=2)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        for picture in sorted(pictures.rglob("*.png")):
+            file.write(picture, picture.relative_to(pictures))
+    jobs.index_into(tmp_path / "gallery", [tmp_path / "all.zip"], settings=HERE)
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        jobs.draw_strip(gallery, gallery.search_id(gallery.ids()[0]), None, 1, tmp_path / "strip.png")
+    [(tile, row)] = drawn
+    assert len(row.tiles) == 3
+    assert all(shown.pixels.std() > 0 for shown in (tile, *row.tiles))
+
+
+def test_one_frame_of_a_file_is_rendered(tmp_path: Path) -> None:
+    frames = np.stack([np.full((2, 3), value, np.uint8) for value in (0, 7, 255)])
+    cine = save_dicom(tmp_path / "cine.dcm", make_dicom(frames, frames=True))
+    told = jobs.render_file(cine, tmp_path / "second.png", frame_number=2)
+    assert (told["frame"], told["rows"], told["columns"], told["window"]) == (2, 2, 3, "value range")
+    assert np.asarray(Image.open(tmp_path / "second.png")).tolist() == [[7] * 3] * 2
+    with pytest.raises(UsageError, match="no readable frame 4; it has 3"):
+        jobs.render_file(cine, tmp_path / "fourth.png", frame_number=4)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pictures import draw_folder
 
@@ -62,8 +65,50 @@ def gallery(shell: Shell) -> str:
 def test_index_reports_every_file(shell: Shell, gallery: str) -> None:
     report = json.loads(shell.ok("index", "pictures", "--gallery", "another", "--json"))
     assert (report["added"], report["outcomes"]["decoded"], report["outcomes"]["corrupt"]) == (12, 12, 1)
-    assert [bad["path"] for bad in report["failed"]] == ["disc/broken.png"]
-    assert Path(shell.home, report["report"]).is_file()
+    [bad] = report["failed"]
+    assert re.fullmatch(r"[0-9a-f]{12}\.png", bad["path"])  # a handle, no name
+    assert json.loads(Path(shell.home, report["report"]).read_text())["failed"] == [bad]
+    assert bad["path"] in Path(shell.home, report["html"]).read_text()
+
+
+def test_files_tells_where_a_file_of_the_report_is(shell: Shell, gallery: str) -> None:
+    corrupt = json.loads(shell.ok("files", "--gallery", gallery, "--outcome", "corrupt", "--json"))["files"]
+    assert [file["path"] for file in corrupt] == [str(shell.home / "pictures" / "disc" / "broken.png")]
+    told = shell.ok("files", "--gallery", gallery, corrupt[0]["handle"])
+    assert told.startswith(f"{corrupt[0]['handle']}  corrupt  {corrupt[0]['path']}  (")
+    every = json.loads(shell.ok("files", "--gallery", gallery, "--json"))["files"]
+    assert len(every) == 13
+    assert every == sorted(every, key=lambda file: file["path"])
+
+
+def test_files_needs_the_key_of_the_gallery(shell: Shell, gallery: str, tmp_path: Path) -> None:
+    other = Shell(shell.home)
+    other.environment = shell.environment | {"CBMIR_KEY_FILE": str(tmp_path / "other")}
+    assert "pseudonym key" in other.fails(1, "files", "--gallery", gallery)
+
+
+def test_render_draws_an_image_at_full_resolution(shell: Shell) -> None:
+    told = json.loads(shell.ok("render", "pictures/disc/00.png", "--out", "new/seen.png", "--json"))
+    assert told == {
+        "picture": "new/seen.png",
+        "frame": 1,
+        "rows": 48,
+        "columns": 48,
+        "pixel_aspect": 1.0,
+        "window": "value range",
+    }
+    drawn, drawing = (np.asarray(Image.open(shell.home / name)) for name in ("pictures/disc/00.png", "new/seen.png"))
+    assert (drawn == drawing).all()
+    shell.ok("render", "pictures/disc/00.png", "--out", "seen.png", "--window", "100.5,2")
+    assert set(np.unique(np.asarray(Image.open(shell.home / "seen.png")))) == {0, 255}
+
+
+def test_a_gallery_that_masks_is_searched_by_masked_images(shell: Shell) -> None:
+    shell.ok("index", "pictures", "--gallery", "masked", "--mask-burned-in")
+    shell.ok("index", "pictures", "--gallery", "masked")  # it remembers
+    told = json.loads(shell.ok("info", "masked", "--json"))["encoder"]
+    assert told["masked"] is True
+    assert len(json.loads(shell.ok("search", "pictures/disc/00.png", "--gallery", "masked", "--json"))["hits"]) == 10
 
 
 def test_index_again_does_nothing(shell: Shell, gallery: str) -> None:
@@ -124,9 +169,20 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
     ("code", "words", "sentence"),
     [
         (2, ["index", "nowhere", "--gallery", "g"], "nowhere"),
-        (2, ["index", "empty", "--gallery", "g"], "no files in empty"),
+        (2, ["index", "empty", "--gallery", "g"], "no files in what is to be indexed"),
         (2, ["search", "nowhere.png", "--gallery", "gallery"], "no file nowhere.png"),
-        (2, ["search", "pictures", "--gallery", "gallery"], "is a folder"),
+        (2, ["search", "pictures", "--gallery", "gallery"], "a folder, not an image"),
+        (2, ["info", "pictures"], "neither a gallery nor an encoder"),
+        (1, ["info", "pictures/disc/broken.png"], "damaged"),
+        (1, ["render", "pictures/disc/broken.png", "--out", "x.png"], "damaged"),
+        (2, ["render", "pictures/disc/00.png", "--out", "x.jpg"], "written as .png"),
+        (2, ["render", "pictures/disc/00.png", "--out", "x.png", "--frame", "2"], "no readable frame 2"),
+        (2, ["render", "pictures/disc/00.png", "--out", "x.png", "--window", "wide"], "CENTER,WIDTH"),
+        (2, ["render", "pictures/disc/00.png", "--out", "x.png", "--window", "1,0"], "at least 1 wide"),
+        (2, ["files", "--gallery", "gallery", "0123456789ab.png"], "knows no file 0123456789ab.png"),
+        (1, ["index", "pictures", "--gallery", "gallery", "--mask-burned-in"], "without --mask-burned-in"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--timeout", "0"], "timeout"),
+        (1, ["index", "pictures", "--gallery", "pictures/disc/00.png"], "a gallery is a folder"),
         (1, ["search", "pictures/disc/broken.png", "--gallery", "gallery"], "gives no image"),
         (1, ["search", "--id", "0" * 32, "--gallery", "gallery"], "no image"),
         (1, ["search", "--id", "0" * 32, "--gallery", "empty"], "no gallery"),
@@ -152,6 +208,21 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
 )
 def test_a_wrong_call_is_one_sentence(shell: Shell, gallery: str, code: int, words: list[str], sentence: str) -> None:
     assert sentence in shell.fails(code, *words)
+
+
+def test_a_traceback_is_shown_only_when_asked_for(shell: Shell) -> None:
+    code = "import cbmir.jobs, cbmir.cli; cbmir.jobs.describe = lambda path: 1 / 0; cbmir.cli.main()"
+    for debug in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "info", "x"],
+            env=shell.environment | {"CBMIR_DEBUG": debug},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("cbmir: an internal error (ZeroDivisionError), please report it")
+        assert ("Traceback" in done.stderr) == (debug == "1")
 
 
 def test_a_manifest_without_a_class_column_is_said(shell: Shell) -> None:

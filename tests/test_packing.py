@@ -32,7 +32,8 @@ def test_files_without_an_image_are_listed_and_skipped(tmp_path: Path, pseudonym
     (root / "disc" / "00b.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
     packed = pack(classes(root), SMALL, pseudonyms, tmp_path / "run", workers=0)
     assert packed.rows == (0, 2, 3, 4)
-    assert [(bad["path"], bad["outcome"]) for bad in packed.failed] == [("disc/00b.png", "corrupt")]
+    handle = pseudonyms.handle(str(root), "disc/00b.png")
+    assert [(bad["path"], bad["outcome"]) for bad in packed.failed] == [(handle, "corrupt")]
 
 
 def test_a_second_call_decodes_nothing(tmp_path: Path, pseudonyms: Pseudonyms) -> None:

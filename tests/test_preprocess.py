@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 
 from cbmir.errors import BadImage
-from cbmir.preprocess import Preprocessing, apply_window, preprocess, window_for_features
+from cbmir.preprocess import Preprocessing, preprocess
+from cbmir.preprocess import window_for_features as windowed
 from cbmir.types import DecodedImage, Provenance, Window
+from cbmir.windowing import apply_window
 
 WHOLE = Preprocessing(size=2, crop=2)  # a 2 x 2 picture is not resized
 
@@ -21,12 +24,27 @@ def grey(
 ) -> DecodedImage:
     pixels = np.asarray(values, dtype=np.float32)
     known.setdefault("made_for_eye", value_range[1] - value_range[0] <= 255)
-    return DecodedImage(pixels=pixels, value_range=value_range, id="x", provenance=Provenance(form), **known)
+    provenance = Provenance(form, values=known.pop("unit", None))
+    return DecodedImage(pixels=pixels, value_range=value_range, id="x", provenance=provenance, **known)
 
 
-def colour(values: Any) -> DecodedImage:
+def colour(values: Any, **known: Any) -> DecodedImage:
     pixels = np.asarray(values, dtype=np.uint8)
-    return DecodedImage(pixels=pixels, value_range=(0, 255), id="x", provenance=Provenance("PNG"), made_for_eye=True)
+    provenance = Provenance("PNG")
+    return DecodedImage(pixels=pixels, value_range=(0, 255), id="x", provenance=provenance, made_for_eye=True, **known)
+
+
+def window_for_features(image: DecodedImage, recipe: Preprocessing) -> Any:
+    """The display values alone."""
+    return windowed(image, recipe)[0]
+
+
+def pixels_of(image: DecodedImage, recipe: Preprocessing) -> Any:
+    return preprocess(image, recipe).pixels
+
+
+def rule(image: DecodedImage) -> str:
+    return windowed(image, WHOLE)[1]
 
 
 def window(values: list[float], center: float, width: float, function: Any = "LINEAR") -> Any:
@@ -101,7 +119,7 @@ def test_ct_keeps_the_order_of_hu() -> None:
 
 def test_ct_in_colour_has_one_window_per_channel() -> None:
     image = grey([[-2000, 40], [1500, 40]], modality="CT")
-    lung, soft, bone = preprocess(image, Preprocessing(size=2, crop=2, channels="rgb"))
+    lung, soft, bone = pixels_of(image, Preprocessing(size=2, crop=2, channels="rgb"))
     assert (soft[0, 1], lung[1, 0], soft[1, 0], bone[1, 0]) == (128, 255, 255, 255)
     assert lung[0, 1] == 236  # (40 + 600.5) / 1499 + 0.5 = 0.927
     assert bone[0, 1] == 77  # (40 - 399.5) / 1799 + 0.5 = 0.300
@@ -109,7 +127,7 @@ def test_ct_in_colour_has_one_window_per_channel() -> None:
 
 def test_a_ct_picture_that_is_no_hu_is_not_windowed_as_hu() -> None:
     image = grey([[0, 51], [102, 255]], form="PNG", value_range=(0, 255), modality="CT")
-    assert preprocess(image, WHOLE).ravel().tolist() == [0, 51, 102, 255]
+    assert pixels_of(image, WHOLE).ravel().tolist() == [0, 51, 102, 255]
 
 
 def test_a_ct_image_outside_all_hu_windows_falls_back_to_its_own_window() -> None:
@@ -127,6 +145,55 @@ def test_percentiles_of_the_slice_ignore_padding_and_the_headers_window(modality
     assert shown[4 + 495] == pytest.approx((500 - 6) / (995 - 6))
     assert shown[994] == 1
     assert (shown[1000:] == 0).all()
+
+
+def test_pet_in_suv_is_shown_from_0_to_10_whatever_the_header_says() -> None:
+    image = grey([[0, 2.5], [5, 20]], modality="PT", unit="SUVbw", windows=(Window(1, 2),))
+    assert window_for_features(image, WHOLE).ravel().tolist() == [0, 0.25, 0.5, 1]
+    assert rule(image) == "suv 0-10"
+
+
+def test_pet_in_other_units_is_shown_between_percentiles() -> None:
+    image = grey([[0, 2500], [5000, 10000]], modality="PT", unit="Bq/ml")
+    assert window_for_features(image, WHOLE).ravel().tolist() == [0, 0.25, 0.5, 1]
+    assert rule(image) == "percentiles 0.5-99.5"
+
+
+def test_pet_without_uptake_falls_back_to_what_it_has() -> None:
+    assert rule(grey([[10, 11], [12, 14]], modality="PT", unit="SUVbw")) == "percentiles 0.5-99.5"
+
+
+@pytest.mark.parametrize("form", ["NIfTI", "NRRD"])
+@pytest.mark.parametrize("modality", [None, "MR", "PT"])
+def test_a_slice_of_a_volume_is_shown_in_the_window_of_the_volume(form: str, modality: str | None) -> None:
+    window = (Window(500, 1000, "LINEAR_EXACT"),)  # percentiles of the whole volume
+    image = grey([[0, 250], [250, 500]], form=form, modality=modality, windows=window)
+    assert window_for_features(image, WHOLE).ravel().tolist() == [0, 0.25, 0.25, 0.5]
+    assert rule(image) == "window LINEAR_EXACT"
+
+
+@pytest.mark.parametrize("form", ["DICOM", "NIfTI", "NRRD"])
+def test_ct_is_windowed_as_hu_in_every_format_that_holds_hu(form: str) -> None:
+    image = grey([[-2000, 40], [1500, -600]], form=form, modality="CT", windows=(Window(0, 10),))
+    assert rule(image) == "ct lung, soft tissue, bone"
+    assert window_for_features(image, WHOLE)[0, 1] == pytest.approx((0.9272 + 0.5 + 0.2999) / 3, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        (grey([[0, 1], [2, 3]], modality="DX", windows=(Window(1, 2, "SIGMOID"),)), "window SIGMOID"),
+        (grey([[0, 1], [2, 3]], modality="DX", voi_lut=(0.0, np.array([0, 1], np.float32))), "voi lut"),
+        (grey([[0, 1], [2, 3]], modality="US", value_range=(0, 255)), "value range"),
+        (grey([[0, 0], [0, 7]] + [[0, 0]] * 500, modality="NM"), "extremes"),
+    ],
+)
+def test_the_rule_has_a_name(image: DecodedImage, name: str) -> None:
+    assert rule(image) == preprocess(image, WHOLE).window == name
+
+
+def test_the_rule_of_colour_is_colour() -> None:
+    assert preprocess(colour([[[9, 9, 9], [0, 0, 0]]]), WHOLE).window == "colour"
 
 
 def test_percentiles_that_coincide_give_way_to_the_extremes() -> None:
@@ -149,7 +216,7 @@ def test_a_voi_lut_wins_over_windows() -> None:
 
 def test_eight_bits_without_a_window_are_shown_as_they_are() -> None:
     image = grey([[0, 51], [102, 254]], value_range=(0, 255), modality="US")
-    assert preprocess(image, WHOLE).ravel().tolist() == [0, 51, 102, 254]
+    assert pixels_of(image, WHOLE).ravel().tolist() == [0, 51, 102, 254]
 
 
 def test_sixteen_bits_without_a_window_use_percentiles() -> None:
@@ -168,20 +235,84 @@ def test_monochrome1_is_inverted_last_and_padding_is_black() -> None:
 @pytest.mark.parametrize("known", [{}, {"modality": "CT"}, {"modality": "MR"}, {"windows": (Window(5, 10),)}])
 def test_a_constant_image_is_refused(known: dict[str, Any]) -> None:
     with pytest.raises(BadImage, match="constant") as caught:
-        preprocess(grey(np.full((4, 4), 7), **known), WHOLE)
+        pixels_of(grey(np.full((4, 4), 7), **known), WHOLE)
     assert caught.value.outcome == "refused"
 
 
 def test_a_constant_colour_and_an_image_of_padding_are_refused() -> None:
     with pytest.raises(BadImage, match="constant"):
-        preprocess(colour(np.full((4, 4, 3), (9, 8, 7))), WHOLE)
+        pixels_of(colour(np.full((4, 4, 3), (9, 8, 7))), WHOLE)
     with pytest.raises(BadImage, match="constant"):
-        preprocess(grey([[1, 2], [3, 4]], padding=np.ones((2, 2), dtype=bool)), WHOLE)
+        pixels_of(grey([[1, 2], [3, 4]], padding=np.ones((2, 2), dtype=bool)), WHOLE)
 
 
 def test_values_that_are_not_numbers_stay_out() -> None:
     image = grey([[np.nan, 0], [500, 1000]], modality="MR", padding=np.array([[True, False], [False, False]]))
-    assert preprocess(image, WHOLE).ravel().tolist() == [0, 0, 128, 255]
+    assert pixels_of(image, WHOLE).ravel().tolist() == [0, 0, 128, 255]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_pixel_that_is_no_number_is_black_and_counts_for_nothing(value: float) -> None:
+    image = grey([[value, 0], [500, 1000]], modality="MR")  # though no padding says so
+    assert pixels_of(image, WHOLE).ravel().tolist() == [0, 0, 128, 255]
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT", "DX", None])
+def test_an_image_of_no_numbers_is_refused(modality: str | None) -> None:
+    with pytest.raises(BadImage, match="constant, or its values cannot be shown") as caught:
+        preprocess(grey(np.full((3, 3), np.nan), modality=modality, windows=(Window(1, 2),)), WHOLE)
+    assert caught.value.outcome == "refused"
+
+
+@pytest.mark.parametrize("values", [[-3e38, 0, 1, 3e38], [0, 1e-38, 2e-38, 4e-38], [1e38, 2e38, 3e38, 3.4e38]])
+def test_no_number_is_too_large_or_small(values: list[float]) -> None:
+    shown = pixels_of(grey(np.reshape(values, (2, 2)), modality="MR"), WHOLE).ravel().tolist()
+    assert shown == sorted(shown)
+    assert (shown[0], shown[-1]) == (0, 255)
+
+
+def test_an_image_that_is_constant_at_the_encoders_size_is_refused() -> None:
+    speck = np.zeros((600, 600))
+    speck[300, 300] = 1  # of 255: nothing of it is left among 50 x 50 pixels averaged
+    with pytest.raises(BadImage, match="constant"):
+        preprocess(grey(speck, value_range=(0, 255)), Preprocessing(size=12, crop=12))
+
+
+# Regions of ultrasound
+
+TOP_LEFT = (0, 0, 2, 1)  # left, top, right, bottom
+REGIONS_ONLY = Preprocessing(size=2, crop=2, regions_only=True)
+
+
+def test_outside_the_regions_all_is_black_when_so_wanted() -> None:
+    image = colour([[[9, 8, 7], [255, 255, 255]], [[255, 255, 255], [200, 200, 200]]], regions=(TOP_LEFT,))
+    assert pixels_of(image, REGIONS_ONLY)[0].tolist() == [[8, 255], [0, 0]]
+    assert pixels_of(image, WHOLE)[0].tolist() == [[8, 255], [255, 200]]
+
+
+def test_a_name_outside_the_regions_has_no_say_in_the_percentiles() -> None:
+    image = grey([[0, 1000], [60000, 60000]], modality="MR", regions=(TOP_LEFT,))
+    assert pixels_of(image, REGIONS_ONLY)[0].tolist() == [[0, 255], [0, 0]]
+
+
+def test_every_region_is_kept_and_regions_may_leave_the_picture() -> None:
+    pixels = [[10, 20, 30], [40, 50, 60]]
+    image = grey(pixels, value_range=(0, 255), regions=((-5, -5, 1, 1), (2, 1, 99, 99)))
+    shown = window_for_features(image, REGIONS_ONLY)
+    assert shown.tolist() == pytest.approx(np.array(pixels) / 255)  # the display alone masks nothing
+    recipe = Preprocessing(size=6, crop=6, regions_only=True)
+    corners = pixels_of(image, recipe)[0]
+    assert (corners[0, 0], corners[0, 5], corners[5, 0], corners[5, 5]) == (10, 0, 0, 60)
+
+
+def test_where_no_region_is_known_nothing_is_masked() -> None:
+    image = grey([[0, 100], [200, 255]], value_range=(0, 255))
+    assert pixels_of(image, REGIONS_ONLY).ravel().tolist() == [0, 100, 200, 255]
+
+
+def test_a_picture_with_nothing_in_its_regions_is_refused() -> None:
+    with pytest.raises(BadImage, match="constant"):
+        preprocess(grey([[5, 5], [5, 200]], value_range=(0, 255), regions=((0, 0, 1, 1),)), REGIONS_ONLY)
 
 
 # Colour, size, crop
@@ -190,41 +321,43 @@ def test_values_that_are_not_numbers_stay_out() -> None:
 def test_colour_becomes_grey_by_luma() -> None:
     # 0.299, 0.587, 0.114 of 255
     image = colour([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]])
-    assert preprocess(image, WHOLE).ravel().tolist() == [76, 150, 29, 255]
+    assert pixels_of(image, WHOLE).ravel().tolist() == [76, 150, 29, 255]
 
 
 def test_colour_stays_colour_and_grey_is_repeated_when_channels_are_rgb() -> None:
     rgb = Preprocessing(size=2, crop=2, channels="rgb")
     pixels = [[[255, 0, 7], [0, 255, 7]], [[0, 0, 255], [9, 9, 9]]]
-    assert np.moveaxis(preprocess(colour(pixels), rgb), 0, -1).tolist() == pixels
-    red, green, blue = preprocess(grey([[0, 1], [2, 3]], value_range=(0, 3)), rgb)
+    assert np.moveaxis(pixels_of(colour(pixels), rgb), 0, -1).tolist() == pixels
+    red, green, blue = pixels_of(grey([[0, 1], [2, 3]], value_range=(0, 3)), rgb)
     assert red.tolist() == green.tolist() == blue.tolist() == [[0, 85], [170, 255]]
 
 
 def test_the_result_has_the_shape_of_the_recipe() -> None:
     image = grey(np.arange(300 * 20).reshape(300, 20))
-    assert preprocess(image, Preprocessing()).shape == (1, 224, 224)
-    assert preprocess(image, Preprocessing(size=64, crop=64, channels="rgb")).shape == (3, 64, 64)
-    assert preprocess(image, Preprocessing()).dtype == np.uint8
+    assert pixels_of(image, Preprocessing()).shape == (1, 224, 224)
+    assert pixels_of(image, Preprocessing(size=64, crop=64, channels="rgb")).shape == (3, 64, 64)
+    assert pixels_of(image, Preprocessing()).dtype == np.uint8
 
 
 def test_the_crop_is_the_centre_of_the_whole_resized_picture() -> None:
     rng = np.random.default_rng(0)
     image = grey(rng.integers(0, 256, (90, 70)), value_range=(0, 255))
-    whole = preprocess(image, Preprocessing(size=32, crop=32))[0]
-    centre = preprocess(image, Preprocessing(size=32, crop=20))[0]
+    whole = pixels_of(image, Preprocessing(size=32, crop=32))[0]
+    centre = pixels_of(image, Preprocessing(size=32, crop=20))[0]
     assert np.abs(centre.astype(int) - whole[6:26, 6:26]).max() <= 1
 
 
 def test_shrinking_averages_and_skips_no_pixel() -> None:
-    board = np.indices((64, 64)).sum(axis=0) % 2 * 255
-    shown = preprocess(grey(board, value_range=(0, 255)), Preprocessing(size=8, crop=4))
-    assert np.abs(shown.astype(int) - 128).max() <= 1
+    board = np.indices((64, 64)).sum(axis=0) % 2 * 254
+    board[:, 32:] //= 2  # a finer one beside it: means 127 and 63.5
+    shown = pixels_of(grey(board, value_range=(0, 255)), Preprocessing(size=8, crop=4))[0].astype(int)
+    assert np.abs(shown[:, 0] - 127).max() <= 1
+    assert np.abs(shown[:, 3] - 64).max() <= 1
 
 
 def test_resizing_is_bilinear() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (33, 47)).astype(np.float32)
-    shown = preprocess(grey(pixels, value_range=(0, 255)), Preprocessing(size=16, crop=16))[0]
+    shown = pixels_of(grey(pixels, value_range=(0, 255)), Preprocessing(size=16, crop=16))[0]
     plain = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR))
     assert np.abs(shown - plain).max() <= 0.51
 
@@ -232,25 +365,56 @@ def test_resizing_is_bilinear() -> None:
 @pytest.mark.parametrize("shape", [(1, 2), (1, 5000), (5000, 1), (2, 1)])
 def test_extreme_shapes_are_resized(shape: tuple[int, int]) -> None:
     image = grey(np.arange(shape[0] * shape[1]).reshape(shape))
-    assert preprocess(image, Preprocessing(size=8, crop=6)).shape == (1, 6, 6)
+    assert pixels_of(image, Preprocessing(size=8, crop=6)).shape == (1, 6, 6)
+
+
+def test_one_pixel_is_refused() -> None:
+    with pytest.raises(BadImage, match="constant"):
+        preprocess(grey([[7]]), Preprocessing())
+
+
+def test_a_kept_aspect_is_that_of_the_body() -> None:
+    # 4 rows of 8 pixels, each twice as high as wide: 8 x 8 mm, a square
+    image = grey(np.full((4, 8), 200) + np.arange(8), value_range=(0, 255), pixel_aspect=2.0)
+    shown = pixels_of(image, Preprocessing(size=8, crop=8, aspect="kept"))[0]
+    assert shown.min() >= 199  # no black beside it
+    # with square pixels it is half as high as wide: two rows of black above and below
+    flat = pixels_of(replace(image, pixel_aspect=1.0), Preprocessing(size=8, crop=8, aspect="kept"))[0]
+    assert (flat.min(axis=1) > 0).tolist() == [False, False, True, True, True, True, False, False]
+    assert flat[3].tolist() == list(range(200, 208))
+
+
+def test_a_kept_aspect_of_a_high_picture_has_black_at_the_sides_and_is_cropped_last() -> None:
+    image = grey(np.full((8, 2), 200) + np.array([0, 1]), value_range=(0, 255))
+    shown = pixels_of(image, Preprocessing(size=8, crop=4, aspect="kept"))[0]
+    assert shown.tolist() == [[0, 200, 201, 0]] * 4
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1)])
+def test_the_thinnest_picture_keeps_one_line(shape: tuple[int, int]) -> None:
+    shown = pixels_of(grey(np.arange(5000).reshape(shape)), Preprocessing(size=8, crop=8, aspect="kept"))[0]
+    assert (shown > 0).any(axis=shape.index(5000) ^ 1).sum() >= 7  # a ramp: its black end is black
 
 
 # The recipe
 
 
 def test_a_recipe_survives_json() -> None:
-    recipe = Preprocessing(size=64, crop=60, channels="rgb", percentiles=(1, 99))
+    recipe = Preprocessing(size=64, crop=60, channels="rgb", percentiles=(1, 99), aspect="kept", regions_only=True)
     assert Preprocessing.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"version": 2},
+        {"version": 1},
+        {"version": 3},
         {"size": 8, "crop": 9},
         {"crop": 0},
         {"channels": "lab"},
         {"percentiles": (99, 1)},
+        {"suv": (10, 0)},
+        {"aspect": "squashed"},
         {"ct_windows": ((40, 400),)},
         {"ct_windows": ((40, 400), (40, 0), (1, 1))},
     ],

@@ -97,7 +97,13 @@ def test_only_the_white_list_passes() -> None:
 def test_the_white_list_names_nobody() -> None:
     identifying = ("Name", "ID", "UID", "Date", "Time", "Address", "Description", "Comments", "Number")
     suspects = {keyword for keyword in WHITE_LIST if keyword.endswith(identifying)}
-    assert suspects == {"ManufacturerModelName", "StudyDate", "SOPClassUID"}
+    assert suspects == {"InstanceNumber", "StudyDate", "SOPClassUID"}
+
+
+def test_every_attribute_of_the_white_list_has_a_closed_vocabulary_or_a_pattern() -> None:
+    for keyword in WHITE_LIST:
+        assert white_listed({keyword: "Canary Ann"}) == {}
+        assert white_listed({keyword: "CANARY"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -111,15 +117,21 @@ def test_an_age_becomes_a_decade(age: str, band: str | None) -> None:
 def test_a_date_becomes_a_year() -> None:
     assert white_listed({"StudyDate": "20240131"}) == {"study_year": "2024"}
     assert white_listed({"StudyDate": "31.01.2024"}) == {}
+    assert white_listed({"StudyDate": "00000000"}) == {}
 
 
-def test_a_name_written_into_a_white_listed_field_is_left_out() -> None:
+def test_a_name_written_beside_a_known_word_is_left_out_with_it() -> None:
     values = {"BodyPartExamined": "CANARY KNEE", "Manufacturer": "ACME", "Rows": "512"}
-    assert white_listed(values, ["Canary^Ann", "512"]) == {"manufacturer": "ACME", "rows": "512"}
+    assert white_listed(values) == {"rows": "512"}
+
+
+def test_an_instance_number_that_is_the_patients_number_is_left_out() -> None:
+    assert white_listed({"InstanceNumber": "4711", "Rows": "512"}, ["Canary^Ann", "4711"]) == {"rows": "512"}
+    assert white_listed({"InstanceNumber": "4711"}, ["Canary^Ann", "47"]) == {"instance_number": "4711"}
 
 
 def test_control_characters_and_markup_are_left_out() -> None:
-    assert white_listed({"Manufacturer": "<script>", "BodyPartExamined": "KNEE\x00"}) == {}
+    assert white_listed({"Manufacturer": "<script>", "SliceThickness": "1\x00", "Rows": "1;2"}) == {}
 
 
 @pytest.mark.parametrize(

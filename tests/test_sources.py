@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from cbmir import sources
-from cbmir.errors import BadManifest, UsageError
+from cbmir.errors import BadImage, BadManifest, UsageError
+from cbmir.images import decode, read_ref
+from cbmir.privacy import Pseudonyms
+from pictures import SMOOTH, picture_bytes, zip_bytes
 
 
 def make_files(root: Path, *names: str) -> Path:
@@ -35,6 +39,22 @@ def test_a_folder_gives_every_file_below_it_sorted(tmp_path: Path) -> None:
     refs = list(sources.folder(tmp_path))
     assert shown(refs) == ["a.png", "b/1.dcm", "b/2.dcm", "c/d/e.tif"]
     assert all(ref.path.is_absolute() and ref.path.is_file() and ref.label is None for ref in refs)
+
+
+def test_folders_may_be_nested_deeper_than_calls(tmp_path: Path) -> None:
+    folder, depth = tmp_path, 1200
+    opened = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):  # by steps: the whole path is longer than a call may name
+        os.mkdir("d", dir_fd=opened)
+        inside = os.open("d", os.O_RDONLY, dir_fd=opened)
+        os.close(opened)
+        opened = inside
+    os.close(opened)
+    (folder / "d" / "d" / "1.dcm").write_bytes(b"content")
+    found = shown(sources.folder(tmp_path))
+    assert found[0] == "d/d/1.dcm"
+    assert len(found) <= 2  # where paths end, the folder stands for what is in it
+    subprocess.run(["rm", "-r", folder / "d"], check=True)  # shutil.rmtree calls itself
 
 
 def test_hidden_files_are_skipped(tmp_path: Path) -> None:
@@ -147,7 +167,7 @@ def test_a_byte_order_mark_and_spaces_do_no_harm(tmp_path: Path) -> None:
         ("path\n/etc/passwd\n", "stay inside its folder"),
         ("path\nc:\\1.dcm\n", "stay inside its folder"),
         ("path\n.\n", "row 2: the path is empty"),
-        ("path,fold\n1.dcm,first\n", "row 2: a fold is a whole number from 0, not 'first'"),
+        ("path,fold\n1.dcm,first\n", "row 2: a fold is a whole number from 0"),
         ("path,class,PatientName\n1.dcm,knee,Ann\n", "a column 'PatientName' that looks identifying"),
         ("path,patient_id\n1.dcm,\n", "a column 'patient_id' that looks identifying"),
     ],
@@ -155,6 +175,28 @@ def test_a_byte_order_mark_and_spaces_do_no_harm(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadManifest, match=message):
         sources.manifest(write_manifest(tmp_path, text))
+
+
+def test_no_message_quotes_a_path_or_a_cell(tmp_path: Path) -> None:
+    """Both may name patients; the path that was typed is echoed only when nothing is there."""
+    cells = ("DOE.dcm\nDOE.dcm", "DOE.dcm\n../DOE.dcm", "DOE.dcm\n/DOE", 'DOE.dcm\n""')
+    texts = [f"path\n{cell}\n" for cell in cells] + ["path,fold\n1.dcm,DOE\n", "path\n", "x\nDOE\n"]
+    folder = tmp_path / "DOE"
+    folder.mkdir()
+    for text in texts:
+        with pytest.raises(BadManifest) as caught:
+            sources.manifest(write_manifest(folder, text))
+        assert "DOE" not in str(caught.value)
+        with pytest.raises(BadManifest) as caught:
+            sources.labelled(folder)
+        assert "DOE" not in str(caught.value)
+
+
+def test_a_manifest_is_checked_whole_before_its_first_image_is_given(tmp_path: Path) -> None:
+    with pytest.raises(BadManifest, match="row 3: the path is empty"):
+        sources.read_manifest(write_manifest(tmp_path, 'path,class\n1.dcm,a\n"",b\n'))
+    refs = sources.read_manifest(write_manifest(tmp_path, "path\n1.dcm\n2.dcm\n"))
+    assert next(refs).shown == "1.dcm"
 
 
 def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -175,6 +217,79 @@ def test_a_source_is_a_manifest_a_folder_or_a_file(tmp_path: Path) -> None:
     assert shown(sources.open_source(tmp_path / "2.dcm")) == ["2.dcm"]
     path = write_manifest(tmp_path, "path\n2.dcm\n")
     assert shown(sources.open_source(path)) == shown(sources.open_source(tmp_path)) == ["2.dcm"]
+
+
+# Zip archives
+
+
+def test_the_members_of_an_archive_are_files_of_its_folder(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.dcm", "c.dcm")
+    (tmp_path / "b.ZIP").write_bytes(zip_bytes({"y/2.dcm": b"two", "x.dcm": b"one"}))
+    refs = list(sources.folder(tmp_path))
+    assert shown(refs) == ["a/1.dcm", "b.ZIP/x.dcm", "b.ZIP/y/2.dcm", "c.dcm"]
+    assert [(ref.path.name, ref.member) for ref in refs[1:3]] == [("b.ZIP", "x.dcm"), ("b.ZIP", "y/2.dcm")]
+    assert read_ref(refs[2]) == b"two"
+    assert list(sources.open_source(tmp_path / "b.ZIP")) == refs[1:3]
+
+
+def test_a_member_that_leads_out_is_refused_and_the_others_are_not(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zip_bytes({"../../etc/passwd": b"x", "good.dcm": b"y"}))
+    bad, good = sources.folder(tmp_path)
+    assert bad.refused == "The name of the member leads out of the zip archive."
+    assert bad.shown == "a.zip/../../etc/passwd"
+    assert good.refused is None
+    with pytest.raises(BadImage, match="leads out"):
+        read_ref(bad)
+
+
+@pytest.mark.parametrize(
+    ("content", "outcome"),
+    [
+        (zip_bytes({"x": b"content"})[:-5], "corrupt"),
+        (b"", "not_an_image"),
+        (b"no archive at all", "not_an_image"),
+        (zip_bytes({}), "not_an_image"),
+        (zip_bytes({"a/": b"", "__MACOSX/x": b"y"}), "not_an_image"),
+    ],
+)
+def test_an_archive_that_gives_no_file_stands_for_itself(
+    tmp_path: Path, pseudonyms: Pseudonyms, content: bytes, outcome: str
+) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    (ref,) = sources.folder(tmp_path)
+    assert (ref.shown, ref.member, ref.refused) == ("a.zip", None, None)
+    with pytest.raises(BadImage) as caught:
+        list(decode(read_ref(ref), pseudonyms))
+    assert caught.value.outcome == outcome
+
+
+def test_an_archive_beyond_the_limits_is_refused_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbmir.archives.MAX_MEMBERS", 2)
+    (tmp_path / "a.zip").write_bytes(zip_bytes({str(i): b"x" for i in range(3)}))
+    (ref,) = sources.folder(tmp_path)
+    assert (ref.shown, ref.refused) == ("a.zip", "The zip archive has more than 2 members.")
+
+
+def test_the_content_of_an_archive_decides_and_not_its_suffix(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    (tmp_path / "picture.zip").write_bytes(picture_bytes(SMOOTH))
+    (ref,) = sources.folder(tmp_path)
+    assert len(list(decode(read_ref(ref), pseudonyms))) == 1
+
+
+def test_an_archive_in_a_class_folder_has_its_class_and_one_beside_has_none(tmp_path: Path) -> None:
+    make_files(tmp_path, "knee/1.png")
+    for name in ("knee/more.zip", "beside.zip"):
+        (tmp_path / name).write_bytes(zip_bytes({"x/2.png": b"content"}))
+    refs = sources.classes(tmp_path)
+    assert [(ref.shown, ref.label) for ref in refs] == [("knee/1.png", "knee"), ("knee/more.zip/x/2.png", "knee")]
+    assert refs[1].member == "x/2.png"
+    (tmp_path / "only").mkdir()
+    (tmp_path / "beside.zip").rename(tmp_path / "only" / "beside.zip")
+    with pytest.raises(BadManifest, match="one folder per class"):
+        sources.labelled(tmp_path / "only")
+
+
+# Any source
 
 
 def test_a_source_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +22,28 @@ from cbmir.types import Record
 LAYERS = {"mean": 2, "corner": 3}
 
 
-def entry(shown: str, *ids: str, label: str = "knee", outcome: Outcome = "decoded", value: float = 1.0) -> Entry:
-    """A file with one record per id; all its features are `value`."""
+def file_named(name: str, outcome: Outcome = "decoded", **others: Any) -> StoredFile:
+    file = StoredFile(name, "folder", f"{name}.dcm", b"sealed", 10, 20, "aa", "", outcome)
+    return file._replace(**others)
+
+
+def entry(
+    name: str,
+    *ids: str,
+    label: str = "knee",
+    outcome: Outcome = "decoded",
+    value: float = 1.0,
+    pixels: str | None = None,
+) -> Entry:
+    """A file with one record per id; all its features are `value`. pixels: the digest of every record."""
     records = tuple(
-        Record(id=name, patient=f"patient of {name}", frame_index=frame, labels={"class": label})
+        Record(
+            id=name, patient=f"patient of {name}", frame_index=frame, labels={"class": label}, pixel_digest=pixels
+        )
         for frame, name in enumerate(ids)
-    )
+    )  # fmt: skip
     return Entry(
-        StoredFile("/data", shown, 10, 20, "aa", "", outcome),
+        file_named(name, outcome),
         records,
         {layer: np.full((len(ids), dim), value, np.float32) for layer, dim in LAYERS.items()},
         np.full((len(ids), 2), 0.5, np.float32),
@@ -47,14 +64,18 @@ def test_a_record_comes_back_as_it_went_in(store: Store) -> None:
     record = Record(
         id="a", patient="p", study="s", series="r", frame_index=3, modality="CT", source="x",
         labels={"class": "knee", "view": "axial"}, predicted="lung", probability=0.25,
-        attributes={"rows": "512"}, provenance={"format": "DICOM", "notes": ["mended"]},
+        attributes={"rows": "512"}, provenance={"format": "DICOM", "notes": ["mended"]}, pixel_digest="d",
     )  # fmt: skip
     features = {layer: np.zeros((1, dim), np.float32) for layer, dim in LAYERS.items()}
-    store.add([Entry(StoredFile("/data", "a.dcm", 1, 2, "aa", "t", "decoded"), (record,), features)])
+    file = StoredFile("name", "folder", "handle.dcm", b"\0sealed", 1, 2, "aa", "t", "partial", "Cut off.", 3, "0.1/2")
+    store.add([Entry(file, (record,), features)])
     assert store.record("a") == record
     assert store.records(["b", "a"]) == {"a": record}
     assert store.record("b") is None
-    assert store.file_of("a") == StoredFile("/data", "a.dcm", 1, 2, "aa", "t", "decoded")
+    assert store.file_of("a") == file
+    assert list(store.files()) == list(store.files(["handle.dcm", "other"])) == [file]
+    assert list(store.files(["other"])) == []
+    assert store.files_named(["name", "other"]) == {"name": file}
     assert store.posterior("a") is None
 
 
@@ -97,9 +118,9 @@ def test_adding_moves_the_generation_and_touching_does_not(store: Store) -> None
     store.add([entry("1", "a")])
     assert store.generation() == 1
     store.add([entry("2", outcome="corrupt")])
-    store.touch([StoredFile("/data", "1", 11, 99, "aa", "", "decoded")])
+    store.touch([file_named("1", size=11, mtime_ns=99)])
     assert store.generation() == 1
-    assert {file.shown: file.mtime_ns for file in store.files("/data")} == {"1": 99, "2": 20}
+    assert {file.name: (file.size, file.mtime_ns) for file in store.files()} == {"1": (11, 99), "2": (10, 20)}
     assert store.outcomes() == {"corrupt": 1, "decoded": 1}
 
 
@@ -111,20 +132,122 @@ def test_a_file_known_before_loses_its_old_records(store: Store) -> None:
     assert store.problems() == []
 
 
+def test_a_file_that_cannot_be_read_any_more_keeps_the_records_it_gave(store: Store) -> None:
+    store.add([entry("1", "a"), entry("2", "b")])
+    added = store.add([entry("1", outcome="corrupt"), entry("2")])
+    assert (added.added, added.replaced, ids_of(store)) == (0, 1, ["a"])  # the second is read, and shows no picture
+    assert store.outcomes() == {"corrupt": 1, "decoded": 1}
+    assert store.problems() == []
+
+
+def owner_of(store: Store, record_id: str) -> str | None:
+    file = store.file_of(record_id)
+    return file and file.name
+
+
 def test_the_first_of_two_images_with_one_id_stays(store: Store) -> None:
     store.add([entry("1", "a")])
     added = store.add([entry("2", "a", "b")])
     assert added.added == 1
-    assert added.duplicates == (("a", "2"),)
-    assert store.file_of("a") is not None
-    assert store.file_of("a").shown == "1"  # type: ignore[union-attr]
+    assert added.duplicates == (("a", "2.dcm"),)
+    assert owner_of(store, "a") == "1"
+
+
+def test_one_id_with_other_pixels_is_a_conflict_and_the_first_stays(store: Store) -> None:
+    store.add([entry("1", "a", pixels="x"), entry("2", "b"), entry("3", "c", pixels="z")])
+    added = store.add([entry("4", "a", pixels="y"), entry("5", "b", pixels="y"), entry("6", "c", pixels="z")])
+    assert added.conflicts == ("a",)  # nothing is known of the pixels of b, and those of c are the same
+    assert [record_id for record_id, _ in added.duplicates] == ["a", "b", "c"]
+    assert store.records(["a"])["a"].pixel_digest == "x"
+
+
+def test_the_same_pixels_under_another_id_are_noted_and_both_kept(store: Store) -> None:
+    added = store.add([entry("1", "a", pixels="x"), entry("2", "b", pixels="x"), entry("3", "c"), entry("4", "d")])
+    assert added.pixel_duplicates == (("b", "a"),)
+    assert (added.added, store.count()) == (4, 4)
+
+
+def test_the_same_pixels_under_another_id_are_left_out_when_asked(store: Store) -> None:
+    store.add([entry("1", "a", pixels="x")])
+    added = store.add([entry("2", "b", pixels="x"), entry("3", "c", pixels="y")], skip_same_pixels=True)
+    assert added.pixel_duplicates == (("b", "a"),)
+    assert (added.added, ids_of(store)) == (1, ["a", "c"])
+    store.add([entry("1", "new")])
+    assert is_due(store, "2")
+    assert not is_due(store, "3")
+
+
+def test_same_pixels_are_looked_up_in_an_index(store: Store) -> None:
+    sql = "SELECT id FROM record WHERE pixel_digest = ? ORDER BY number LIMIT 1"
+    plan = store._all(f"EXPLAIN QUERY PLAN {sql}", ("x",))
+    assert "record_by_pixels" in plan[0][-1]
+
+
+def test_images_of_a_file_that_is_gone_go_over_to_the_file_that_brings_them(store: Store) -> None:
+    store.add([entry("old", "a", "b"), entry("there", "c")])
+    added = store.add(
+        [entry("new", "a", label="lung"), entry("copy", "c")], gone=lambda file: file.name in ("old", "new")
+    )
+    assert (added.added, added.moved, added.duplicates) == (0, 1, (("c", "copy.dcm"),))
+    assert owner_of(store, "a") == "new"
+    assert store.records(["a"])["a"].label == "lung"
+    assert {file.name for file in store.files()} == {"old", "new", "there", "copy"}
+    assert store.add([entry("new", "a", "b")], gone=lambda file: True).moved == 1  # b; a was of this file already
+    assert {file.name for file in store.files()} == {"new", "there", "copy"}
+    assert ids_of(store) == ids_of(store, "corner") == ["a", "b", "c"]
+    assert store.problems() == []
+
+
+def is_due(store: Store, name: str) -> bool:
+    """Nothing on disk has this time and content: the file counts as changed."""
+    file = store.files_named([name])[name]
+    return (file.mtime_ns, file.content) == (-1, "")
 
 
 def test_when_the_first_goes_the_file_that_waited_behind_it_is_due_again(store: Store) -> None:
     store.add([entry("1", "a"), entry("2", "a")])
+    assert not is_due(store, "2")
     store.add([entry("1", "new")])
-    waiting = next(file for file in store.files() if file.shown == "2")
-    assert (waiting.mtime_ns, waiting.content_hash) == (-1, "")
+    assert is_due(store, "2")
+
+
+def test_a_survey_finds_what_is_known_and_what_was_not_asked_for(store: Store) -> None:
+    store.add([entry(name, f"of {name}") for name in "abc"])
+    store.add([Entry(file_named("d", folder="other"))])
+    with store.survey() as survey:
+        assert survey.lookup(["a", "x"]) == {"a": file_named("a")}
+        store.add([entry("later", "of later")])
+        assert [file.name for file in survey.unseen("folder")] == ["b", "c"]
+        assert [file.name for file in survey.unseen("other")] == ["d"]
+    with store.survey() as survey:  # another begins anew
+        assert [file.name for file in survey.unseen("folder")] == ["a", "b", "c", "later"]
+
+
+def test_a_survey_goes_through_any_number_of_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbmir.store.survey._UNSEEN_AT_ONCE", 2)
+    names = [f"{number:04}" for number in range(1207)]
+    store.add([Entry(file_named(name)) for name in names])
+    with store.survey() as survey:
+        assert len(survey.lookup(names[7:])) == 1200  # more than SQLite takes parameters
+        assert [file.name for file in survey.unseen("folder")] == names[:7]
+
+
+def test_a_survey_may_be_made_in_another_thread_and_writes_beside_the_store(store: Store) -> None:
+    store.add([entry("1", "a")])
+    with store.writing(), store.survey() as survey, ThreadPoolExecutor(1) as thread:
+        assert thread.submit(survey.lookup, ["1"]).result() == {"1": file_named("1")}
+        thread.submit(survey.touch, [file_named("1", mtime_ns=99)]).result()
+        store.add([entry("2", "b")])
+    assert [file.mtime_ns for file in store.files()] == [99, 20]
+
+
+def test_files_that_are_gone_are_forgotten_unless_they_gave_images(store: Store) -> None:
+    store.add([entry("1", "a"), entry("2", outcome="corrupt"), entry("copy", "a"), entry("4", "b")])
+    with store.survey() as survey:
+        survey.settle([file_named("1"), file_named("2")])
+    assert {file.name for file in store.files()} == {"1", "copy", "4"}
+    assert [is_due(store, name) for name in ("1", "copy", "4")] == [False, True, False]
+    assert ids_of(store) == ["a", "b"]
 
 
 def test_a_batch_is_whole_or_not_there(store: Store) -> None:
@@ -195,7 +318,7 @@ def test_a_gallery_is_not_made_over_something_else(store: Store, tmp_path: Path)
     (tmp_path / "full" / "note").write_text("mine")
     with pytest.raises(BadGallery, match="other files"):
         Store.create(tmp_path / "full", LAYERS, {})
-    with pytest.raises(BadGallery, match="is a file"):
+    with pytest.raises(BadGallery, match="names a file"):
         Store.create(tmp_path / "full" / "note", LAYERS, {})
 
 
@@ -240,13 +363,80 @@ def test_a_newer_schema_is_refused_and_an_older_one_brought_up(store: Store, mon
         Store.open(store.directory)
 
 
+VERSION_1 = MIGRATIONS[0]
+
+
+def old_gallery(directory: Path, **names: str) -> sqlite3.Connection:
+    """A store as version 1 made it, with an image (id: its letter) of each file, and traces of files it knew before."""
+    directory.mkdir()
+    connection = sqlite3.connect(directory / DATABASE, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    assert isinstance(VERSION_1, tuple)
+    for statement in (*VERSION_1, "PRAGMA user_version = 1"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('generation', '1'), ('encoder', '\"toy\"')")
+    connection.executemany("INSERT INTO layer (name, dim) VALUES (?, ?)", list(LAYERS.items()))
+    insert = "INSERT INTO file (root, shown, size, mtime_ns, content_hash, told, outcome, reason) VALUES "
+    connection.execute("BEGIN")
+    for number, (record_id, name) in enumerate(names.items(), 1):
+        connection.execute(f"{insert}(?, ?, 1, 2, 'aa', '', 'decoded', NULL)", ("/data/Canary", f"Canary/{name}.dcm"))
+        connection.execute(
+            """INSERT INTO record (id, file, frame_index, class, labels, attributes, provenance)
+            VALUES (?, ?, 0, 'knee', '{}', '{}', '{}')""",
+            (record_id, number),
+        )
+        rows = [(number, layer, b"\0" * 4 * dim) for layer, dim in enumerate(LAYERS.values(), 1)]
+        connection.executemany("INSERT INTO feature VALUES (?, ?, ?)", rows)
+    failed = [("/data/Canary", f"Canary/{number:05}.txt") for number in range(3000)]
+    connection.executemany(f"{insert}(?, ?, 1, 2, 'aa', '', 'corrupt', 'Canary')", failed)
+    connection.execute("INSERT INTO duplicate VALUES (3, 'a')")
+    connection.execute("COMMIT")
+    connection.execute("DELETE FROM file WHERE number % 2 = 0 AND outcome = 'corrupt'")
+    return connection
+
+
+def bytes_of(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.iterdir())
+
+
+def test_a_gallery_of_version_1_keeps_its_images_and_no_path_in_any_byte(tmp_path: Path) -> None:
+    old = old_gallery(tmp_path / "old", a="Canary^Ann", b="Canary^Bob")
+    old.close()
+    assert b"Canary" in bytes_of(tmp_path / "old")
+    with Store.open(tmp_path / "old") as store:
+        assert b"Canary" not in bytes_of(store.directory)
+        assert ids_of(store) == ["a", "b"]
+        assert [(file.handle, file.place, file.outcome) for file in store.files()] == [("", b"", "decoded")] * 2
+        assert store.problems() == []
+        assert store._all("PRAGMA foreign_key_check") == []
+        assert store.add([entry("new", "a")], gone=lambda file: not file.place).moved == 1
+        assert ids_of(store) == ["a", "b"]
+    assert b"Canary" not in bytes_of(tmp_path / "old")
+
+
+def test_a_gallery_of_version_1_that_somebody_reads_is_brought_up_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cbmir.store.database._BUSY_S", 0.05)
+    with closing(old_gallery(tmp_path / "old", a="Canary^Ann")) as old:
+        old.execute("BEGIN")
+        old.execute("SELECT count(*) FROM record").fetchone()
+        with pytest.raises(BadGallery, match="another process"):
+            Store.open(tmp_path / "old")
+        old.execute("ROLLBACK")
+    with Store.open(tmp_path / "old") as store:
+        assert ids_of(store) == ["a"]
+        assert b"Canary" not in bytes_of(store.directory)
+
+
 def test_what_is_missing_inside_is_found(store: Store) -> None:
     store.add([entry("1", "a"), entry("2", "b")])
     store._connection.execute("DELETE FROM feature WHERE rowid = 1")
-    store._connection.execute("UPDATE file SET outcome = 'corrupt' WHERE shown = '2'")
+    store._connection.execute("PRAGMA foreign_keys = OFF")
+    store._connection.execute("DELETE FROM file WHERE name = '2'")
     assert store.problems() == [
         "1 records have no whole features of layer mean",
-        "1 records belong to no decoded file",
+        "1 records belong to no file",
     ]
 
 
@@ -268,6 +458,6 @@ def test_the_database_is_little_larger_than_its_features(tmp_path: Path, dim: in
     records = tuple(Record(id=f"{i:032}", patient=f"{i:032}", labels={"class": "knee"}) for i in range(n))
     features = {"layer": np.random.default_rng(0).random((n, dim), np.float32)}
     with Store.create(tmp_path / "gallery", {"layer": dim}, {}) as store:
-        store.add([Entry(StoredFile("/data", "1", 1, 2, "aa", "", "decoded"), records, features)])
+        store.add([Entry(file_named("1"), records, features)])
         pages = store._all("PRAGMA page_count")[0][0] * store._all("PRAGMA page_size")[0][0]
     assert pages - 700 * n < 1.15 * 4 * dim * n  # a record, with its entries in indexes, takes some 700 bytes

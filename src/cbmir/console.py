@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from .errors import Outcome
 from .recipes import PAPER_TRAINING_ERROR
 from .types import Ranking
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Tell(Protocol):
-    """Moves a bar. note: a few words behind it."""
+    """Moves a bar. total: None while it is not known; note: a few words behind it."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
 
 
 def show(value: Any, as_json: bool, lines: Callable[[Any], Sequence[str]]) -> None:
@@ -45,7 +46,7 @@ def progress(what: str) -> Iterator[Tell]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None, rate="", note="", visible=False)
 
-        def tell(done: int, total: int, note: str = "") -> None:
+        def tell(done: int, total: int | None, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note, visible=True)
             speed = bar.tasks[task].speed
             bar.update(task, rate="" if speed is None else f"{speed:.1f}/s")
@@ -126,6 +127,12 @@ def ranking_lines(document: Mapping[str, Any]) -> list[str]:
     return [*lines, head, *(table(["rank", "distance", "class", "modality", "id"], rows) if rows else ["no hits"])]
 
 
+def not_decoded(outcomes: Mapping[Outcome, int]) -> str:
+    """How many files gave no image so far, in a few words."""
+    n_files = sum(outcomes.values()) - outcomes.get("decoded", 0) - outcomes.get("partial", 0)
+    return f"{n_files} without an image" if n_files else ""
+
+
 def index_lines(report: Mapping[str, Any]) -> list[str]:
     outcomes = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in report["outcomes"].items() if n) or "none"
     lines = [
@@ -137,7 +144,18 @@ def index_lines(report: Mapping[str, Any]) -> list[str]:
     lines += [f"  {bad['path']}: {bad['outcome']}: {bad['reason']}" for bad in failed[:10]]
     if len(failed) > 10:
         lines.append(f"  and {len(failed) - 10} more, all in the run report")
-    return [*lines, f"run report: {report['report']}"]
+    if failed:
+        lines.append("where they are: cbmir files --gallery DIR HANDLE")
+    return [*lines, f"run report: {report['html']}"]
+
+
+def file_lines(found: Mapping[str, Any]) -> list[str]:
+    """Where the files of a gallery are."""
+    lines = [
+        f"{file['handle']}  {file['outcome']}  {file['path']}" + (f"  ({file['reason']})" if file["reason"] else "")
+        for file in found["files"]
+    ]
+    return lines or ["no files"]
 
 
 def training_lines(report: Mapping[str, Any]) -> list[str]:

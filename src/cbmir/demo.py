@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +12,18 @@ from . import dataset, jobs
 from .encoder import load_encoder
 from .errors import BadManifest, CbmirError, UsageError
 from .evaluate import evaluate_split
-from .gallery import Gallery
+from .gallery import Gallery, root_of
 from .ingest import IndexReport
 from .privacy import load_pseudonyms
 from .recipes import DEMO, Recipe
 from .report import write_report, write_search_report
-from .sources import labelled, open_source
+from .sources import labelled, open_source, shown_of
 from .types import Gate, ImageRef, Ranking
 
 if TYPE_CHECKING:
     from .fitting import Progress as TrainingProgress
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int | None], None]
 N_EXAMPLES = 3
 """Searches shown."""
 
@@ -60,16 +58,11 @@ def run_demo(
         out / "gallery",
         jobs.of_split(refs, "train"),
         encoder_name=encoder,
-        workers=workers,
+        settings=jobs.IndexSettings(workers=workers),
         on_progress=_counted(on_progress),
     )
     with Gallery.open(out / "gallery") as gallery:
-        gate: Gate = "hard" if gallery.encoder.classes else "off"
-        shown = _one_of_each(jobs.of_split(refs, "test"))[:N_EXAMPLES]
-        for number, ref in enumerate(shown, start=1):
-            ranking = jobs.search_file(gallery, ref.path, k=8, gate=gate)
-            say(f"{ref.shown}: {_told(ranking)}")
-            jobs.draw_strip(gallery, ranking, ref.path, 1, _strip(out, number))
+        _search(gallery, _one_of_each(jobs.of_split(refs, "test"))[:N_EXAMPLES], out, say)
     say("evaluating: gallery is the train side, queries are the test side")
     evaluation = evaluate_split(
         refs, load_encoder(encoder), load_pseudonyms(), workers=workers, on_progress=on_progress
@@ -86,12 +79,28 @@ def run_demo(
     return _result(out, report, encoder, indexed) | {"layer": layer, "mAP": mean_ap}
 
 
+def _search(gallery: Gallery, refs: Sequence[ImageRef], out: Path, say: Callable[[str], None]) -> None:
+    """One search per file, told and drawn. Files go by their handles; one that gives no image is told too."""
+    gate: Gate = "hard" if gallery.encoder.classes else "off"
+    pseudonyms = load_pseudonyms()
+    for number, ref in enumerate(refs, start=1):
+        handle = pseudonyms.handle(root_of(ref), ref.shown)
+        try:
+            ranking = jobs.search_file(gallery, ref, k=8, gate=gate)
+        except CbmirError as error:
+            say(f"{handle}: {error}")
+            continue
+        say(f"{handle}: {_told(ranking)}")
+        jobs.draw_strip(gallery, ranking, ref, 1, _strip(out, number))
+
+
 def work_folder(source: Path | None, out: Path) -> Path:
-    """Where the job on one source is written: two sources share neither an encoder nor a gallery."""
+    """Where the job on one source is written: two sources share neither an encoder nor a gallery. Its name tells
+    nothing of the source's.
+    """
     if source is None:
         return out / "pydicom"
-    whole = source.resolve()
-    return out / f"{whole.name}-{sha256(os.fsencode(whole)).hexdigest()[:8]}"
+    return out / f"source-{load_pseudonyms().of('folder', shown_of(source.resolve()))[:8]}"
 
 
 def bundled_files() -> Path:
@@ -106,7 +115,7 @@ def _labelled_or_none(source: Path) -> list[ImageRef] | None:
     if not source.exists():
         raise UsageError(f"There is no {source}.")
     if not source.is_dir() and source.suffix.lower() != ".csv":
-        raise UsageError(f"{source} is not a folder or manifest: the demo needs a collection to search.")
+        raise UsageError("That is not a folder or manifest: the demo needs a collection to search.")
     try:
         refs = labelled(source)
     except BadManifest:
@@ -159,12 +168,12 @@ def _search_only(
     on_progress: Progress | None,
 ) -> dict[str, Any]:
     """No classes: index everything, and search with images of the gallery itself."""
-    say(f"indexing {source} with the encoder '{encoder}'")
+    say(f"indexing with the encoder '{encoder}'")
     indexed = jobs.index_refs(
         out / "gallery",
         list(open_source(source)),
         encoder_name=encoder,
-        workers=workers,
+        settings=jobs.IndexSettings(workers=workers),
         on_progress=_counted(on_progress),
     )
     strips: list[tuple[str, Path]] = []
@@ -218,5 +227,5 @@ def _told(ranking: Ranking) -> str:
     return f"{predicted}found {found}"
 
 
-def _counted(on_progress: Progress | None) -> Callable[[int, int, Mapping[Any, int]], None] | None:
+def _counted(on_progress: Progress | None) -> Callable[[int, int | None, Mapping[Any, int]], None] | None:
     return None if on_progress is None else lambda done, total, _: on_progress(done, total)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ import numpy as np
 
 from .errors import BadEncoder, UsageError
 from .files import file_sha256, write_json
-from .preprocess import Preprocessing
+from .preprocess import VERSION, Preprocessing
 from .runtime import Arithmetic, NetworkFiles, Runtime, choose_arithmetic, open_runtime
 from .types import Float32, UInt8
 
@@ -69,7 +69,9 @@ class PixelsEncoder:
     layers: Mapping[str, int] = {"pixels": 24 * 24}  # a constant
     classes: tuple[str, ...] = ()
     calibration: Mapping[str, Any] = {}  # a constant
-    preprocessing = Preprocessing(size=24, crop=24)
+
+    def __init__(self, *, mask_burned_in: bool = False) -> None:
+        self.preprocessing = Preprocessing(size=24, crop=24, regions_only=mask_burned_in)
 
     @property
     def fingerprint(self) -> str:
@@ -116,13 +118,16 @@ class NetworkEncoder:
         return Encoded(dict(zip(self.layers, layers, strict=True)), np.exp(log_probabilities))
 
 
-def load_encoder(name_or_directory: str | Path, *, runtime: str = "auto", precision: str = "auto") -> Encoder:
+def load_encoder(
+    name_or_directory: str | Path, *, runtime: str = "auto", precision: str = "auto", mask_burned_in: bool = False
+) -> Encoder:
     """`pixels`, or a directory made by `cbmir train`. Raises UsageError when missing, BadEncoder when damaged.
 
     runtime: auto, torch or openvino; precision: auto, f32, bf16, or both as an encoder's own `precision` says them.
+    mask_burned_in: it sees nothing outside the regions of ultrasound; another encoder, by its fingerprint.
     """
     if str(name_or_directory) == "pixels":
-        return PixelsEncoder()
+        return PixelsEncoder(mask_burned_in=mask_burned_in)
     directory = Path(name_or_directory)
     try:
         saved = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
@@ -142,7 +147,7 @@ def load_encoder(name_or_directory: str | Path, *, runtime: str = "auto", precis
         return NetworkEncoder(
             directory=directory.resolve(),
             architecture=saved["architecture"],
-            preprocessing=Preprocessing.from_dict(saved["preprocessing"]),
+            preprocessing=replace(_preprocessing(saved["preprocessing"], directory), regions_only=mask_burned_in),
             classes=tuple(saved["classes"]),
             layers=saved["layers"],
             calibration=saved["calibration"],
@@ -154,6 +159,16 @@ def load_encoder(name_or_directory: str | Path, *, runtime: str = "auto", precis
         raise BadEncoder(
             f"{directory / 'encoder.json'} lacks a part or has a wrong one: restore it or train again"
         ) from error
+
+
+def _preprocessing(saved: Mapping[str, Any], directory: Path) -> Preprocessing:
+    """Raises BadEncoder when the encoder saw images that were prepared in another way than this program does."""
+    if saved["version"] != VERSION:
+        raise BadEncoder(
+            f"{directory} was trained on images of preprocessing version {saved['version']}, and this cbmir prepares "
+            f"them by version {VERSION}: train it again"
+        )
+    return Preprocessing.from_dict(saved)
 
 
 def save_encoder(

@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .encoder import Encoded, Encoder
-from .images.worker import Decoded, decode_all
+from .images.worker import MEMORY_BYTES, Decoded, decode_all
 from .privacy import Pseudonyms
 from .types import Float32, ImageRef, Record
 
 _AHEAD = 2
-"""Batches that may wait for the network while the next is gathered: enough to keep both sides busy."""
+"""Batches that may wait for the network while the next is gathered: enough to keep both sides busy, ..."""
+
+_AHEAD_BYTES = 2**28
+"""... unless they are this large: a file of a batch may be a cine of 5,000 frames."""
 
 
 @dataclass(frozen=True)
@@ -39,34 +42,42 @@ def extract(
     workers: int | None = None,
     batch_size: int = 64,
     timeout_s: float = 60,
+    memory_bytes: int | None = MEMORY_BYTES,
 ) -> Generator[Extracted]:
     """Decode in worker processes while the network runs in a thread beside; one Extracted a file, in order.
 
-    Memory is bounded by a few batches (and by the largest file's frames).
+    timeout_s, memory_bytes: for one file and for one worker, as decode_all has them. Memory is bounded by a few
+    batches, or by one file where a file holds more.
     """
-    decoded = decode_all(refs, encoder.preprocessing, pseudonyms, workers=workers, timeout_s=timeout_s)
+    decoded = decode_all(
+        refs, encoder.preprocessing, pseudonyms, workers=workers, timeout_s=timeout_s, memory_bytes=memory_bytes
+    )
     waiting: deque[tuple[list[Decoded], Future[Encoded]]] = deque()
     with ThreadPoolExecutor(max_workers=1) as thread:
         for files in _batches(decoded, batch_size):
             waiting.append((files, thread.submit(_encode, encoder, files, batch_size)))
-            if len(waiting) > _AHEAD:
+            while len(waiting) > _AHEAD or (waiting and _n_bytes(waiting) > _AHEAD_BYTES):
                 yield from _per_file(*waiting.popleft(), encoder)
         while waiting:
             yield from _per_file(*waiting.popleft(), encoder)
 
 
 def _batches(decoded: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
-    """Files in groups that hold at least `size` images together (the last may hold fewer)."""
+    """Files in groups that hold at least `size` images together (the last may hold fewer), or many files without."""
     group: list[Decoded] = []
     n_images = 0
     for one in decoded:
         group.append(one)
         n_images += len(one.images)
-        if n_images >= size:
+        if n_images >= size or len(group) >= 4 * size:
             yield group
             group, n_images = [], 0
     if group:
         yield group
+
+
+def _n_bytes(waiting: Iterable[tuple[list[Decoded], Future[Encoded]]]) -> int:
+    return sum(image.pixels.nbytes for files, _ in waiting for file in files for image in file.images)
 
 
 def _encode(encoder: Encoder, files: list[Decoded], batch_size: int) -> Encoded:

@@ -11,8 +11,13 @@ from typing import Any
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON in one move: a reader finds the old file or the new one."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in one move."""
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    new.write_text(text, encoding="utf-8")
     os.replace(new, path)
 
 

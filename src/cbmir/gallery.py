@@ -9,25 +9,27 @@ A gallery is one directory, all under one encoder. Searching by a stored id need
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .errors import BadGallery, UsageError
 from .index import NO_POSITIONS, Found
 from .index.matrix import Matrix, open_matrix, problems, remove_unfinished
+from .places import Place, entry_of, is_gone, is_gone_stored, place_of, ref_of
+from .places import root_of as root_of
 from .search import search
-from .sources import shown_of
-from .store import Added, Entry, Store, StoredFile
+from .store import Added, Entry, Store, StoredFile, Survey
 from .types import HIDES, Float32, Gate, Hide, Hit, ImageRef, Int, Ranking, Record
 
-if TYPE_CHECKING:  # searching by id needs neither of them
+Duplicates = Literal["keep", "skip"]
+"""What becomes of an image whose pixels are in the gallery under another id."""
+
+if TYPE_CHECKING:  # searching by id needs none of them
     from .encoder import Encoder
     from .extract import Extracted
     from .privacy import Pseudonyms
@@ -35,7 +37,9 @@ if TYPE_CHECKING:  # searching by id needs neither of them
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What a gallery remembers of its encoder. path: where `load_encoder` finds it, as it was given."""
+    """What a gallery remembers of its encoder. path: where `load_encoder` finds it, as it was given; masked: whether
+    it sees nothing outside the regions of ultrasound.
+    """
 
     name: str
     fingerprint: str
@@ -44,6 +48,7 @@ class EncoderCard:
     layers: Mapping[str, int]
     classes: tuple[str, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    masked: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.fingerprint}, {self.precision})"
@@ -65,15 +70,22 @@ class Gallery:
 
     @classmethod
     def create(
-        cls, directory: Path, encoder: Encoder, pseudonyms: Pseudonyms, *, encoder_path: str | None = None
+        cls,
+        directory: Path,
+        encoder: Encoder,
+        pseudonyms: Pseudonyms,
+        *,
+        encoder_path: str | None = None,
+        masked: bool = False,
     ) -> Gallery:
-        """A new gallery for what this encoder makes. encoder_path: how to load it again, its name by default.
+        """A new gallery for what this encoder makes. encoder_path, masked: how to load it again, its name by default.
 
         Raises BadGallery when the directory holds one, or anything else.
         """
         if bad := [layer for layer in encoder.layers if not layer.replace("-", "").replace("_", "").isalnum()]:
             raise BadGallery(f"a layer is named with letters, digits, - and _, not {bad[0]!r}")
-        meta = {"encoder": asdict(card_of(encoder, encoder_path)), "pseudonyms": pseudonyms.fingerprint}
+        card = replace(card_of(encoder, encoder_path), masked=masked)
+        meta = {"encoder": asdict(card), "pseudonyms": pseudonyms.fingerprint}
         return cls(Store.create(Path(directory), encoder.layers, meta))
 
     @classmethod
@@ -138,22 +150,40 @@ class Gallery:
             yield
 
     def add(self, files: Iterable[Extracted], pseudonyms: Pseudonyms) -> Added:
-        """Adds what was extracted from files, in one transaction: whole and durable when it returns.
+        """Adds what was extracted from files, in one transaction: whole and durable when it returns."""
+        return self.put([entry_of(file, pseudonyms) for file in files], pseudonyms)
 
-        A file that is known loses its old records first. The first of two images with one id stays.
+    def put(self, entries: Sequence[Entry], pseudonyms: Pseudonyms, *, duplicates: Duplicates = "keep") -> Added:
+        """Writes files with their images, in one transaction: whole and durable when it returns.
+
+        A file that is known loses its old records first. The first of two images with one id stays, unless its file
+        is gone: then it goes over to the other. duplicates: what becomes of the later of two images with other ids
+        and the same pixels.
         """
         self.check_pseudonyms(pseudonyms)
         return self._store.add(
-            Entry(stored_file(file, pseudonyms), file.records, file.features, file.posterior) for file in files
+            entries, gone=lambda file: is_gone_stored(file, pseudonyms), skip_same_pixels=duplicates == "skip"
         )
 
     def touch(self, files: Iterable[StoredFile]) -> None:
         """Remembers new sizes and times of files whose content is the same."""
         self._store.touch(files)
 
-    def files(self, root: str | None = None) -> Iterator[StoredFile]:
-        """The files of one source folder, or all."""
-        return self._store.files(root)
+    def survey(self) -> AbstractContextManager[Survey]:
+        """What the gallery knows of the files of a source, for whoever walks through it."""
+        return self._store.survey()
+
+    def known(self, names: Sequence[str]) -> dict[str, StoredFile]:
+        """What the gallery knows of the files of these names (places.name_of)."""
+        return self._store.files_named(names)
+
+    def files(self, pseudonyms: Pseudonyms, handles: Sequence[str] = ()) -> Iterator[Place]:
+        """Where files are and what became of them: those with these handles, or all.
+
+        Raises BadGallery for another key.
+        """
+        self.check_pseudonyms(pseudonyms)
+        return (place_of(file, pseudonyms) for file in self._store.files(handles))
 
     def record(self, record_id: str) -> Record:
         """Raises BadGallery when there is none of this id."""
@@ -169,10 +199,15 @@ class Gallery:
         """All ids, in order."""
         return self._store.ids()
 
-    def image_path(self, record_id: str) -> Path | None:
-        """The file an image came from, None when it is no longer there. For showing it, never for naming it."""
+    def image_ref(self, record_id: str, pseudonyms: Pseudonyms) -> ImageRef | None:
+        """The file, or member of an archive, an image came from, for showing it; None when it is no longer there.
+
+        Raises BadGallery for another key.
+        """
+        self.check_pseudonyms(pseudonyms)
         file = self._store.file_of(record_id)
-        return file.path if file is not None and file.path.is_file() else None
+        ref = None if file is None else ref_of(file, pseudonyms)
+        return None if ref is None or is_gone(ref) else ref
 
     def search_id(
         self,
@@ -316,33 +351,6 @@ def card_of(encoder: Encoder, path: str | None = None) -> EncoderCard:
 
 def _owners_of(record: Record) -> dict[str, str | None]:
     return {"patient": record.patient, "study": record.study, "series": record.series}
-
-
-def root_of(ref: ImageRef) -> str:
-    """The folder of the source a file is of: its path without what its source shows of it, as `shown_of` writes it."""
-    return shown_of(ref.path.parents[len(PurePosixPath(ref.shown).parts) - 1])
-
-
-def told_of(ref: ImageRef, pseudonyms: Pseudonyms) -> str:
-    """Digest of what the source says about a file; labels that change make the file count as changed."""
-    patient = None if ref.patient is None else pseudonyms.of("patient", ref.patient)
-    told = json.dumps([dict(ref.labels), patient, ref.modality, ref.source], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def stored_file(file: Extracted, pseudonyms: Pseudonyms) -> StoredFile:
-    """What a gallery remembers of a file that was looked at."""
-    decoded = file.decoded
-    return StoredFile(
-        root=root_of(decoded.ref),
-        shown=decoded.ref.shown,
-        size=decoded.size,
-        mtime_ns=decoded.mtime_ns,
-        content_hash=decoded.content_hash,
-        told=told_of(decoded.ref, pseudonyms),
-        outcome=decoded.outcome,
-        reason=decoded.reason,
-    )
 
 
 def _likeliest_first(classes: Sequence[str], posterior: Float32 | None) -> tuple[tuple[str, float], ...]:

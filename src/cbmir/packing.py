@@ -19,6 +19,7 @@ import numpy as np
 
 from .errors import BadManifest
 from .files import write_json
+from .gallery import root_of
 from .images.worker import decode_all
 from .preprocess import Preprocessing
 from .privacy import Pseudonyms
@@ -96,7 +97,8 @@ def _decode(
                 rows.append(position)
                 patients.append(image.record.patient)
             if not file.images:
-                failed.append({"path": file.ref.shown, "outcome": file.outcome, "reason": file.reason or ""})
+                handle = pseudonyms.handle(root_of(file.ref), file.ref.shown)
+                failed.append({"path": handle, "outcome": file.outcome, "reason": file.reason or ""})
             if on_progress:
                 on_progress(position + 1, len(refs))
     return {"rows": rows, "patients": patients, "failed": failed}

@@ -1,30 +1,48 @@
-"""A decoded image becomes the network's input: window for features, resize, centre crop, 8 bits."""
+"""A decoded image becomes the network's input: mask, window for features, resize, centre crop, 8 bits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from .errors import BadImage
+from .shrinking import shrunk
 from .types import Bool, DecodedImage, Float32, UInt8
+from .windowing import (
+    Array,
+    Rule,
+    apply_window,
+    finished,
+    ramp,
+    rounded,
+    rules_of_header,
+    rules_of_percentiles,
+    rules_of_windows,
+    unknown_pixels,
+)
 
-VERSION = 1
+VERSION = 2
 PERCENTILE_MODALITIES = frozenset({"MR", "PT", "NM"})
-WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+VOLUME_FORMATS = frozenset({"NIfTI", "NRRD"})
+SCANNER_FORMATS = VOLUME_FORMATS | {"DICOM"}
+"""Their values are a scanner's, unless they are made for the eye."""
+
+CONSTANT = "The image is constant, or its values cannot be shown."
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """The recipe that travels with an encoder; its fingerprint covers it.
 
-    size: the whole picture is resized to (size, size), aspect not kept (paper section 3.1); crop: then the centre.
-    ct_windows: (center, width) in HU for lung, soft tissue and bone.
-    percentiles: black and white of MR, PT and NM, among the unpadded pixels of the slice.
+    size: the picture is resized to (size, size); crop: then the centre. aspect: stretched, the whole picture fills the
+    square whatever its shape (paper section 3.1), or kept: as the body was, with black beside it.
+    ct_windows: (center, width) in HU for lung, soft tissue and bone. suv: black and white of a PET in SUVbw.
+    percentiles: black and white of MR, NM and other PET, among the unpadded pixels of the slice.
+    regions_only: where an ultrasound picture says which parts of it are scan, the rest (names, dates, scales) is black.
     """
 
     version: int = VERSION
@@ -33,6 +51,9 @@ class Preprocessing:
     channels: Literal["grey", "rgb"] = "grey"
     ct_windows: tuple[tuple[float, float], ...] = ((-600.0, 1500.0), (40.0, 400.0), (400.0, 1800.0))
     percentiles: tuple[float, float] = (0.5, 99.5)
+    suv: tuple[float, float] = (0.0, 10.0)
+    aspect: Literal["stretched", "kept"] = "stretched"
+    regions_only: bool = False
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -43,9 +64,13 @@ class Preprocessing:
             raise ValueError(f"channels are grey or rgb, not {self.channels}")
         if len(self.ct_windows) != 3 or any(width < 1 for _, width in self.ct_windows):
             raise ValueError("there are three CT windows, each at least 1 HU wide")
+        if self.aspect not in ("stretched", "kept"):
+            raise ValueError(f"the aspect is stretched or kept, not {self.aspect}")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError("percentiles are two rising numbers between 0 and 100")
+        if not self.suv[0] < self.suv[1]:
+            raise ValueError("the SUV of black is below that of white")
 
     @property
     def n_channels(self) -> int:
@@ -60,101 +85,72 @@ class Preprocessing:
         known = dict(values)
         if "ct_windows" in known:
             known["ct_windows"] = tuple((float(c), float(w)) for c, w in known["ct_windows"])
-        if "percentiles" in known:
-            low, high = known["percentiles"]
-            known["percentiles"] = (float(low), float(high))
+        for pair in ("percentiles", "suv"):
+            if pair in known:
+                low, high = known[pair]
+                known[pair] = (float(low), float(high))
         return cls(**known)
 
 
-def preprocess(image: DecodedImage, recipe: Preprocessing) -> UInt8:
-    """The network's input, uint8 (C, crop, crop); C is 1 for grey, 3 for rgb; 0 is black.
-
-    Raises BadImage (refused) when the image is constant: it tells nothing.
+@dataclass(frozen=True)
+class Preprocessed:
+    """pixels: the network's input, uint8 (C, crop, crop), 0 is black. window: the rule that made grey levels of values:
+    'ct lung, soft tissue, bone', 'suv 0-10', 'percentiles 0.5-99.5', 'voi lut', 'window LINEAR', 'value range',
+    'extremes' or 'colour'.
     """
-    if image.is_colour and recipe.channels == "rgb":
-        planes = [image.pixels[:, :, channel] for channel in range(3)]
-    elif image.is_colour:
-        planes = [_luma(image)]
-    else:
-        display = window_for_features(image, recipe)
-        planes = [display] if display.ndim == 2 else [display[:, :, channel] for channel in range(3)]
-    _refuse_constant(planes)
-    resized = np.stack([_resize(plane, recipe.size, recipe.crop) for plane in planes])
+
+    pixels: UInt8
+    window: str
+
+
+def preprocess(image: DecodedImage, recipe: Preprocessing) -> Preprocessed:
+    """The network's input; its C is 1 for grey, 3 for rgb.
+
+    Raises BadImage (refused) when nothing can be seen: a constant image, one of padding or of no numbers, or one that
+    is constant at the size of the recipe. Memory beyond the image's own stays below that of a 6144 x 6144 one.
+    """
+    image = shrunk(_masked(image, recipe))
+    planes, window = _colour_planes(image, recipe) if image.is_colour else _grey_planes(image, recipe)
+    resized = np.stack([_resized(plane, image.pixel_aspect, recipe) for plane in planes])
+    if resized.min() == resized.max() or all(plane.min() == plane.max() for plane in planes):
+        raise BadImage("refused", CONSTANT)
     if len(resized) < recipe.n_channels:
         resized = np.repeat(resized, recipe.n_channels, axis=0)
-    return resized
+    return Preprocessed(resized, window)
 
 
-def window_for_features(image: DecodedImage, recipe: Preprocessing) -> Float32:
-    """Display values of one image: float32 in [0, 1], (rows, columns), or (rows, columns, 3) for colour and for
-    CT when the recipe is rgb (one window per channel: lung, soft tissue, bone).
+def window_for_features(image: DecodedImage, recipe: Preprocessing) -> tuple[Float32, str]:
+    """Display values of a grey image and the rule that made them: float32 in [0, 1], (rows, columns), or
+    (rows, columns, 3) for CT when the recipe is rgb (one window per channel: lung, soft tissue, bone).
 
     MONOCHROME1 is inverted last, then padding is painted black (PS3.3 C.7.6.3.1.2, C.7.5.1.1.2).
+    Raises BadImage (refused) when no rule shows more than one grey level.
     """
-    if image.is_colour:
-        return image.pixels.astype(np.float32) / np.float32(255)
-    display = _first_telling(_candidates(image, recipe), image.padding)
-    if image.monochrome1:
-        display = 1 - display
-    if image.padding is not None:
-        display[image.padding] = 0
-    return display
+    padding = unknown_pixels(image)
+    for window, show in _rules(image, padding, recipe):
+        display = show(image.pixels)
+        visible = display if padding is None else display[~padding]
+        if visible.size and visible.min() < visible.max():  # never so where one is no number
+            return finished(display, image, padding), window
+    raise BadImage("refused", CONSTANT)
 
 
-def apply_window(pixels: npt.NDArray[Any], center: float, width: float, function: WindowFunction = "LINEAR") -> Float32:
-    """Map modality values to display range.
-
-    pixels: (rows, columns), after the modality LUT; CT in HU. center, width: same unit as pixels.
-    Returns float32 in [0, 1]; 0 is black in MONOCHROME2.
-    Raises BadImage (refused) when width is below 1 (LINEAR) or not above 0 (the others).
-    Source: DICOM PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT).
-    """
-    if not window_is_valid(center, width, function):
-        raise BadImage("refused", f"A window of width {width:g} is not valid for function {function}.")
-    if function == "SIGMOID":
-        # exp(88) is the last that float32 holds; beyond it the curve is 0 or 1 anyway.
-        exponent = np.clip(-4 * (pixels - np.float32(center)) / np.float32(width), -80, 80)
-        sigmoid: Float32 = (1 / (1 + np.exp(exponent))).astype(np.float32)
-        return sigmoid
-    if function == "LINEAR":
-        center, width = center - 0.5, width - 1
-        if width == 0:
-            return (pixels > center).astype(np.float32)
-    return _ramp(pixels, center - width / 2, center + width / 2)
-
-
-def window_is_valid(center: float, width: float, function: WindowFunction) -> bool:
-    finite = np.isfinite(center) and np.isfinite(width)
-    return bool(finite and (width >= 1 if function == "LINEAR" else width > 0))
-
-
-def _ramp(pixels: npt.NDArray[Any], black: float, white: float) -> Float32:
-    """A straight line from black (0) to white (1), flat outside."""
-    display: Float32 = np.subtract(pixels, np.float32(black), dtype=np.float32)
-    display *= np.float32(1 / (white - black))
-    np.clip(display, 0, 1, out=display)
-    return display
-
-
-def _candidates(image: DecodedImage, recipe: Preprocessing) -> Iterator[Float32]:
+def _rules(image: DecodedImage, padding: Bool | None, recipe: Preprocessing) -> Iterator[Rule]:
     """Ways to show a grey image, the preferred first; the caller takes the first that is not constant."""
-    has_modality_values = image.provenance.format == "DICOM" and not image.made_for_eye
-    if image.modality == "CT" and has_modality_values:
-        yield _ct(image.pixels, recipe)
-    if image.modality in PERCENTILE_MODALITIES and has_modality_values:
-        yield from _between_percentiles(image, recipe)
-    if image.voi_lut is not None:
-        yield _look_up(image.pixels, *image.voi_lut)
-    for window in image.windows:
-        if window_is_valid(window.center, window.width, window.function):
-            yield apply_window(image.pixels, window.center, window.width, window.function)
-    if image.made_for_eye:
-        black, white = image.value_range
-        yield _ramp(image.pixels, black, max(white, black + 1))
-    yield from _between_percentiles(image, recipe)
+    of_scanner = image.provenance.format in SCANNER_FORMATS and not image.made_for_eye
+    if image.modality == "CT" and of_scanner:
+        yield "ct lung, soft tissue, bone", lambda pixels: _ct(pixels, recipe)
+    if image.provenance.values == "SUVbw":
+        yield "suv {:g}-{:g}".format(*recipe.suv), lambda pixels: ramp(pixels, *recipe.suv)
+    if image.provenance.format in VOLUME_FORMATS:
+        yield from rules_of_windows(image)  # of the whole volume: its slices stay comparable
+    if image.modality in PERCENTILE_MODALITIES and of_scanner:
+        yield from rules_of_percentiles(image, padding, *recipe.percentiles)
+    yield from rules_of_header(image)
+    yield from rules_of_percentiles(image, padding, *recipe.percentiles)
 
 
-def _ct(pixels: npt.NDArray[Any], recipe: Preprocessing) -> Float32:
+def _ct(pixels: Array, recipe: Preprocessing) -> Float32:
     """grey: mean of the three windows, a monotone piecewise-linear curve that keeps contrast in each of them;
     rgb: one window per channel, (rows, columns, 3)."""
     windows = [apply_window(pixels, center, width) for center, width in recipe.ct_windows]
@@ -167,59 +163,58 @@ def _ct(pixels: npt.NDArray[Any], recipe: Preprocessing) -> Float32:
     return total
 
 
-def _between_percentiles(image: DecodedImage, recipe: Preprocessing) -> Iterator[Float32]:
-    """Between the recipe's percentiles of the unpadded pixels; where these coincide, between the extremes."""
-    known = image.pixels.ravel() if image.padding is None else image.pixels[~image.padding]
-    if not known.size:
-        return
-    for low, high in (recipe.percentiles, (0.0, 100.0)):
-        black, white = _percentiles(known, low, high)
-        if white > black:
-            yield _ramp(image.pixels, black, white)
+def _masked(image: DecodedImage, recipe: Preprocessing) -> DecodedImage:
+    """Without what lies outside the regions of an ultrasound picture, where they are known and unwanted."""
+    if not (recipe.regions_only and image.regions):
+        return image
+    outside = np.ones(image.pixels.shape[:2], dtype=bool)
+    for left, top, right, bottom in image.regions:
+        outside[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+    if image.is_colour:
+        return replace(image, pixels=np.where(outside[:, :, None], np.uint8(0), image.pixels))
+    return replace(image, padding=outside if image.padding is None else outside | image.padding)
 
 
-def _percentiles(values: npt.NDArray[Any], low: float, high: float) -> tuple[float, float]:
-    """The nearest ranks (no interpolation): two partial sorts are five times faster than numpy.percentile."""
-    last = values.size - 1
-    ranks = [round(low / 100 * last), round(high / 100 * last)]
-    ordered = np.partition(values, ranks)
-    return float(ordered[ranks[0]]), float(ordered[ranks[1]])
+def _colour_planes(image: DecodedImage, recipe: Preprocessing) -> tuple[list[Array], str]:
+    """The three channels, or for grey the luma of ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
+    if recipe.channels == "rgb":
+        return [image.pixels[:, :, channel] for channel in range(3)], "colour"
+    return [np.asarray(Image.fromarray(np.ascontiguousarray(image.pixels)).convert("L"))], "colour"
 
 
-def _look_up(pixels: npt.NDArray[Any], first: float, table: Float32) -> Float32:
-    """VOI LUT: below the first mapped value the first entry, beyond the last the last (PS3.3 C.11.2.1.1)."""
-    positions = np.clip(np.rint(pixels - first), 0, len(table) - 1).astype(np.intp)
-    return table[positions]
+def _grey_planes(image: DecodedImage, recipe: Preprocessing) -> tuple[list[Array], str]:
+    display, window = window_for_features(image, recipe)
+    return [display] if display.ndim == 2 else [display[:, :, channel] for channel in range(3)], window
 
 
-def _first_telling(candidates: Iterator[Float32], padding: Bool | None) -> Float32:
-    for display in candidates:
-        visible = display if padding is None else display[~padding]
-        if visible.size and visible.min() < visible.max():
-            return display
-    raise BadImage("refused", "The image is constant: every pixel has the same value.")
-
-
-def _refuse_constant(planes: list[npt.NDArray[Any]]) -> None:
-    if all(plane.min() == plane.max() for plane in planes):
-        raise BadImage("refused", "The image is constant: every pixel has the same value.")
-
-
-def _luma(image: DecodedImage) -> UInt8:
-    """Colour to grey by ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image.pixels)).convert("L"))
-
-
-def _resize(plane: npt.NDArray[Any], size: int, crop: int) -> UInt8:
+def _resized(plane: Array, pixel_aspect: float, recipe: Preprocessing) -> UInt8:
     """(rows, columns) uint8, or float32 in [0, 1], to the centre (crop, crop) of (size, size), uint8.
 
-    Bilinear with antialiasing (Pillow widens the triangle when it shrinks), in float32 and only for the crop: its
-    box in pixels of the source gives the same values as resizing everything.
+    Bilinear with antialiasing (Pillow widens the triangle when it shrinks), in float32.
     """
-    rows, columns = plane.shape
-    offset = (size - crop) // 2
-    begin, end = offset / size, (offset + crop) / size
     values = plane.astype(np.float32) if plane.dtype == np.uint8 else plane * np.float32(255)
-    box = (columns * begin, rows * begin, columns * end, rows * end)
-    resized = np.asarray(Image.fromarray(values).resize((crop, crop), Image.Resampling.BILINEAR, box=box))
-    return np.clip(resized + np.float32(0.5), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(values)
+    resized = _stretched(picture, recipe) if recipe.aspect == "stretched" else _kept(picture, pixel_aspect, recipe)
+    return rounded(resized)
+
+
+def _stretched(picture: Image.Image, recipe: Preprocessing) -> Float32:
+    """Only the crop is computed: its box in pixels of the source gives the same values as resizing everything."""
+    offset = (recipe.size - recipe.crop) // 2
+    begin, end = offset / recipe.size, (offset + recipe.crop) / recipe.size
+    box = (picture.width * begin, picture.height * begin, picture.width * end, picture.height * end)
+    return np.asarray(picture.resize((recipe.crop, recipe.crop), Image.Resampling.BILINEAR, box=box))
+
+
+def _kept(picture: Image.Image, pixel_aspect: float, recipe: Preprocessing) -> Float32:
+    """The longer side of the body fills the square, the shorter one is centred on black."""
+    height, width = picture.height * pixel_aspect, float(picture.width)
+    scale = recipe.size / max(height, width)
+    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    square = np.zeros((recipe.size, recipe.size), dtype=np.float32)
+    top, left = (recipe.size - rows) // 2, (recipe.size - columns) // 2
+    square[top : top + rows, left : left + columns] = np.asarray(
+        picture.resize((columns, rows), Image.Resampling.BILINEAR)
+    )
+    offset = (recipe.size - recipe.crop) // 2
+    return square[offset : offset + recipe.crop, offset : offset + recipe.crop]

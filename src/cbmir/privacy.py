@@ -8,17 +8,31 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .errors import CbmirError
+from .vocabulary import known as known_words
+
+if TYPE_CHECKING:  # searching by id seals nothing, and starts faster without it
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 SHORTEST_KEY_BYTES = 16
 PSEUDONYM_DIGITS = 32  # 128 bits in hexadecimal
 
-Kind = Literal["patient", "study", "series"]
+Kind = Literal["patient", "study", "series", "file", "folder", "content", "pixels"]
+
+HANDLE_DIGITS = 12
+SUFFIXES = (
+    ".nii.gz", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".gz", ".nrrd", ".nhdr",
+    ".zip", ".gif", ".bmp", ".webp", ".jp2", ".csv", ".txt", ".pdf", ".xml", ".json", ".mp4", ".avi", ".svs",
+)  # fmt: skip
+"""What a handle may keep of a file's name: nobody is called that. A longer one comes before its end."""
+
+_NONCE_BYTES = 12
 
 WHITE_LIST: Mapping[str, str] = MappingProxyType(
     {
@@ -26,9 +40,9 @@ WHITE_LIST: Mapping[str, str] = MappingProxyType(
         "Columns": "columns",
         "ImageLaterality": "image_laterality",
         "ImageType": "image_type",
+        "InstanceNumber": "instance_number",
         "Laterality": "laterality",
         "Manufacturer": "manufacturer",
-        "ManufacturerModelName": "manufacturer_model_name",
         "Modality": "modality",
         "PatientAge": "age_band",
         "PatientSex": "patient_sex",
@@ -47,12 +61,6 @@ _IDENTIFYING_PARTS = re.compile(r"name|mrn|birth|(?<!fl)(?<!liq)uid|accession|ad
 _IDENTIFYING_WORDS = frozenset({"dob", "id", "ids", "pid", "ssn"})
 _IDENTIFYING_ID = re.compile(r"(patient|person|subject|case|exam|study|series|image|instance|sop)s?id")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")  # between the words of patientID, patient id and patient_id
-
-_AGE = re.compile(r"(\d{3})([DWMY])")
-_DATE = re.compile(r"(\d{4})\d{4}")
-_PRINTABLE = re.compile(r"[\w .,:;+\-*/\\()&#]{1,128}")
-_NUMERIC = re.compile(r"[\d.eE+\-\\ ]{1,64}")
-NUMBERS = frozenset({"Columns", "PixelSpacing", "Rows", "SliceThickness"})
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,40 @@ class Pseudonyms:
         """The pseudonym of a patient, study or series; the same value gives another one for another kind."""
         return self._digest(kind.encode(), value.encode())
 
+    def file_name(self, root: str, shown: str) -> str:
+        """What a gallery knows a file by. root: the folder of its source; shown: where it is below."""
+        return self._digest(b"file", f"{root}\n{shown}".encode("utf-8", "backslashreplace"))
+
+    def handle(self, root: str, shown: str) -> str:
+        """How a file is named to people: the start of its name in the gallery, and its suffix if it is a known one."""
+        suffix = next((known for known in SUFFIXES if shown.lower().endswith(known)), "")
+        return self.file_name(root, shown)[:HANDLE_DIGITS] + suffix
+
+    def seal(self, text: str) -> bytes:
+        """Text that only `unseal` under the same key can read (AES-256-GCM); sealed twice it gives two blobs."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + _cipher(self.key).encrypt(nonce, text.encode("utf-8", "surrogatepass"), None)
+
+    def unseal(self, blob: bytes) -> str:
+        """Raises CbmirError when the blob was sealed under another key, or is damaged."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            text = _cipher(self.key).decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], None)
+        except (InvalidTag, ValueError):
+            raise CbmirError("What is sealed cannot be opened with this pseudonym key, or is damaged.") from None
+        return text.decode("utf-8", "surrogatepass")
+
     def _digest(self, kind: bytes, message: bytes) -> str:
         return hmac.digest(self.key, kind + b"\0" + message, "sha256").hex()[:PSEUDONYM_DIGITS]
+
+
+@lru_cache(8)
+def _cipher(key: bytes) -> AESGCM:
+    """The cipher for sealing. Its key is another one than that of the pseudonyms, derived from it."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(hmac.digest(key, b"seal\0AES-256-GCM", "sha256"))
 
 
 def load_pseudonyms(path: Path | None = None) -> Pseudonyms:
@@ -144,39 +184,16 @@ def identifying(column: str) -> bool:
 
 
 def white_listed(values: Mapping[str, str], secrets_of_file: Iterable[str] = ()) -> dict[str, str]:
-    """The attributes a record may keep.
+    """The attributes a record may keep, in the words of closed vocabularies (vocabulary.py); what is not known is
+    left out.
 
     values: text by DICOM keyword; several values are joined by a backslash.
-    secrets_of_file: names and identifiers; a text that holds one of their words (3 letters or more) is left out,
-    because scanners' free fields are sometimes filled with the wrong thing.
-    Ages become a decade ("40-49"), dates a year.
+    secrets_of_file: names and identifiers; an instance number that is one of them is left out.
     """
-    words = {w.casefold() for s in secrets_of_file for w in re.split(r"[\W_]+", s) if len(w) >= 3}
+    told = {secret.strip() for secret in secrets_of_file}
     kept = {}
     for keyword, name in WHITE_LIST.items():
-        text = _coarse(keyword, values.get(keyword, "").strip())
-        if text and (keyword in NUMBERS or not any(word in text.casefold() for word in words)):
+        text = known_words(keyword, values.get(keyword, "").strip())
+        if text and not (keyword == "InstanceNumber" and text in told):
             kept[name] = text
     return kept
-
-
-def _coarse(keyword: str, text: str) -> str:
-    if keyword == "PatientAge":
-        return _age_band(text)
-    if keyword == "StudyDate":
-        match = _DATE.fullmatch(text)
-        return match[1] if match else ""
-    pattern = _NUMERIC if keyword in NUMBERS else _PRINTABLE
-    return text if pattern.fullmatch(text) else ""
-
-
-def _age_band(text: str) -> str:
-    """DICOM age string (PS3.5 6.2, AS) to a decade; 90 and above are one band."""
-    match = _AGE.fullmatch(text)
-    if not match:
-        return ""
-    years = int(match[1]) if match[2] == "Y" else 0
-    if years >= 90:
-        return "90+"
-    decade = years // 10 * 10
-    return f"{decade}-{decade + 9}"

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -186,6 +186,28 @@ class _OpenVINO:
             except OSError:  # another process was first
                 shutil.rmtree(new)
         return folder / "network.xml"
+
+
+def open_onnx(file: Path, output: str) -> Callable[[Float32], Float32]:
+    """Any network in an ONNX file, read by OpenVINO: a call from one image, float32 as its only input takes it with a
+    first axis of 1, to the output of that name, float32 with a first axis of 1.
+
+    Raises BadEncoder without OpenVINO, or where the file is damaged or has no such output.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        raise BadEncoder("ONNX files are run by OpenVINO: pip install 'cbmir[openvino]'.")
+    import openvino
+
+    core = openvino.Core()
+    try:
+        model = core.read_model(file)
+        wanted = model.output(output)
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"})
+    except RuntimeError as error:
+        raise BadEncoder(f"{file.name} cannot be read as ONNX, or has no output '{output}'.") from error
+    position = next(i for i, port in enumerate(model.outputs) if port.any_name == wanted.any_name)
+    request = compiled.create_infer_request()
+    return lambda image: np.array(request.infer({0: image})[compiled.output(position)], np.float32)
 
 
 def cache_folder() -> Path:

@@ -25,9 +25,11 @@ HIDES: tuple[Hide, ...] = get_args(Hide)
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where images come from: one file, with what a manifest or folder says about it.
+    """Where images come from: one file, or one member of a zip archive, with what a manifest or folder says about it.
 
-    path: the file, absolute. shown: how reports name it (relative to the source).
+    path: the file, absolute. shown: where it is below its source, for the person at the terminal; never written down,
+    since paths may name patients. member: the name inside the zip archive at path; `shown` then ends with it.
+    refused: why the source will not have it read (a path that leaves its root, say), one sentence.
     labels: label columns, `class` among them when known; patient, modality, source, split, fold (from 0): as the
     manifest says.
     """
@@ -40,6 +42,8 @@ class ImageRef:
     source: str | None = None
     split: str | None = None
     fold: int | None = None
+    member: str | None = None
+    refused: str | None = None
 
     @property
     def label(self) -> str | None:
@@ -60,11 +64,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How pixels were obtained. format: DICOM, PNG, JPEG, TIFF; decoder: its library; notes: what was mended."""
+    """How pixels were obtained. format: DICOM, PNG, NIfTI, ...; decoder: its library; notes: what was mended.
+
+    values: what the pixels are: HU, SUVbw, Bq/ml, ...; a phrase of this program's, never text of the file.
+    """
 
     format: str
     transfer_syntax: str | None = None
     decoder: str | None = None
+    values: str | None = None
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,13 +80,21 @@ class Provenance:
             "format": self.format,
             "transfer_syntax": self.transfer_syntax,
             "decoder": self.decoder,
+            "values": self.values,
             "notes": list(self.notes),
         }
 
 
+ObjectKind = Literal["picture", "segmentation", "dose grid", "parametric map"]
+"""What the pixels show. Only pictures are indexed; the others decode, and are counted as decoded."""
+
+Rectangle = tuple[int, int, int, int]
+"""left, top, right, bottom in pixels; right and bottom are the first outside."""
+
+
 @dataclass(frozen=True)
 class DecodedImage:
-    """One decoded 2-D picture (one DICOM frame, one file, one TIFF page), not windowed.
+    """One decoded 2-D picture (one DICOM frame, one file, one TIFF page, one slice of a volume), not windowed.
 
     pixels: grey float32 (rows, columns) in modality-LUT values (CT: HU), or colour uint8 (rows, columns, 3) RGB.
     value_range: the (black, white) values the encoding could hold, e.g. (0, 255); the fallback window.
@@ -87,6 +103,9 @@ class DecodedImage:
     windows: VOI candidates of the header, first is preferred; voi_lut: an explicit VOI LUT as (first value, table in
     [0, 1]), wins over them.
     monochrome1: low values are white; inverted by preprocess, last.
+    pixel_aspect: height of a pixel over its width, 1 where the file tells nothing.
+    regions: where an ultrasound picture holds a scan (PS3.3 C.8.5.5.1.1); outside are text and scales. Empty: unknown.
+    kind: what the pixels show; only pictures are indexed.
     id, patient, study, series: keyed pseudonyms (privacy.py); patient, study, series None where the file tells nothing.
     attributes: white-listed attributes by lower-case DICOM keyword in snake case.
     """
@@ -102,6 +121,9 @@ class DecodedImage:
     voi_lut: tuple[float, Float32] | None = None
     monochrome1: bool = False
     made_for_eye: bool = False
+    pixel_aspect: float = 1.0
+    regions: tuple[Rectangle, ...] = ()
+    kind: ObjectKind = "picture"
     patient: str | None = None
     study: str | None = None
     series: str | None = None
@@ -119,6 +141,8 @@ class DecodedImage:
             raise ValueError("an image has at least one pixel")
         if self.padding is not None and self.padding.shape != self.pixels.shape[:2]:
             raise ValueError("the padding mask has the shape of the image")
+        if not 0 < self.pixel_aspect < float("inf"):
+            raise ValueError("the aspect of a pixel is a positive number")
 
     @property
     def is_colour(self) -> bool:
@@ -131,6 +155,7 @@ class Record:
 
     id, patient, study, series: pseudonyms.
     labels: label columns (`class` is the label); predicted and posterior (probability): the encoder's opinion.
+    pixel_digest: keyed digest of the decoded pixels; equal for the same picture in two files.
     """
 
     id: str
@@ -145,6 +170,7 @@ class Record:
     probability: float | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    pixel_digest: str | None = None
 
     @property
     def label(self) -> str | None:

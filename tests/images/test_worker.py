@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from PIL import Image
 
 from cbmir import sources
 from cbmir.errors import CbmirError
-from cbmir.images.worker import Decoded, decode_all, decode_one
-from cbmir.preprocess import Preprocessing
+from cbmir.images.worker import UNEXPECTED, Decoded, decode_all, decode_one
+from cbmir.preprocess import VERSION, Preprocessing
 from cbmir.privacy import Pseudonyms
 from cbmir.types import ImageRef
 from make_dicom import make_dicom, save_dicom
@@ -66,7 +67,7 @@ def test_results_come_in_the_order_given(tmp_path: Path, pseudonyms: Pseudonyms,
 
 def test_what_is_known_of_a_file_ends_in_its_record(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
     path = save_dicom(tmp_path / "a.dcm", make_dicom(RAMP, Modality="OT", PatientID="7", StudyInstanceUID="1.2"))
-    ref = ImageRef(path, "a.dcm", {"class": "knee"}, patient="manifest's", modality="MR", source="here")
+    ref = ImageRef(path, "a.dcm", labels={"class": "knee"}, patient="manifest's", modality="MR", source="here")
     result = decode_one(ref, SMALL, pseudonyms)
     (image,) = result.images
     assert (result.outcome, result.reason, result.size) == ("decoded", None, path.stat().st_size)
@@ -79,6 +80,8 @@ def test_what_is_known_of_a_file_ends_in_its_record(tmp_path: Path, pseudonyms: 
     assert record.study == pseudonyms.of("study", "1.2")
     assert (record.predicted, record.probability) == (None, None)
     assert record.provenance["format"] == "DICOM"
+    assert record.provenance["window"] == "value range"
+    assert record.provenance["pipeline"] == VERSION
 
 
 def test_a_bad_file_is_an_outcome(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
@@ -99,8 +102,69 @@ def test_frames_that_are_refused_make_a_file_partial(tmp_path: Path, pseudonyms:
     save_dicom(tmp_path / "a.dcm", make_dicom(frames, frames=True))
     (result,) = decode_all(sources.folder(tmp_path), SMALL, pseudonyms, workers=0)
     assert result.outcome == "partial"
-    assert result.reason == "1 of 3 images were left out: The image is constant: every pixel has the same value."
+    assert result.reason is not None
+    assert result.reason.startswith("1 of 3 images were left out: The image is constant")
     assert [image.record.frame_index for image in result.images] == [0, 2]
+
+
+def test_equal_pixels_have_equal_digests_whatever_file_they_are_in(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    noisy = RAMP.copy()
+    noisy[0, 0] += 1
+    for name, pixels in (("a", RAMP), ("b", RAMP), ("c", noisy), ("d", RAMP.reshape(4, 16))):
+        save_dicom(tmp_path / f"{name}.dcm", make_dicom(pixels))
+    files = decode_all(sources.folder(tmp_path), SMALL, pseudonyms, workers=0)
+    first, same, other, reshaped = (file.images[0].record.pixel_digest for file in files)
+    assert first == same
+    assert len({first, other, reshaped}) == 3
+    with_another_key = decode_one(ImageRef(tmp_path / "a.dcm", "a.dcm"), SMALL, Pseudonyms(b"another key, secret"))
+    assert with_another_key.images[0].record.pixel_digest != first
+
+
+def test_what_is_no_picture_is_decoded_and_has_no_images(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    save_dicom(tmp_path / "a.dcm", make_dicom(RAMP, Modality="SEG"))
+    (result,) = decode_all(sources.folder(tmp_path), SMALL, pseudonyms, workers=0)
+    assert (result.outcome, result.images) == ("decoded", ())
+    assert result.reason == "The file is a segmentation, which is not indexed."
+    assert len(result.content_hash) == 64
+
+
+def test_a_file_that_its_source_refuses_is_not_read(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    (ref,) = make_pictures(tmp_path, 1)
+    (result,) = decode_all([replace(ref, refused="The link leads out.")], SMALL, pseudonyms, workers=0)
+    assert (result.outcome, result.reason, result.content_hash) == ("refused", "The link leads out.", "")
+
+
+def test_more_images_than_fit_make_a_file_partial(
+    tmp_path: Path, pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cbmir.images.worker.MAX_PREPARED_BYTES", 2 * 64)
+    save_dicom(tmp_path / "a.dcm", make_dicom(np.stack([RAMP] * 5), frames=True))
+    (result,) = decode_all(sources.folder(tmp_path), SMALL, pseudonyms, workers=0)
+    assert (result.outcome, len(result.images)) == ("partial", 2)
+    assert result.reason == "Only the first 2 images were taken: the rest would not fit."
+
+
+def test_a_fault_of_the_reader_is_an_outcome_that_asks_for_a_report(
+    tmp_path: Path, pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RecursionError("ZEBEDEE")
+
+    monkeypatch.setattr("cbmir.images.worker.decode", broken)
+    (result,) = decode_all(make_pictures(tmp_path, 1), SMALL, pseudonyms, workers=0)
+    assert (result.outcome, result.reason) == ("crashed", UNEXPECTED)
+
+
+def test_a_file_that_does_not_fit_into_the_memory_of_a_worker_is_refused(
+    tmp_path: Path, pseudonyms: Pseudonyms
+) -> None:
+    rows = np.arange(8000, dtype=np.uint16)
+    save_dicom(tmp_path / "large.dcm", make_dicom(np.add.outer(rows, rows)))
+    save_dicom(tmp_path / "small.dcm", make_dicom(RAMP))
+    limited = decode_all(sources.folder(tmp_path), SMALL, pseudonyms, workers=1, memory_bytes=400 * 2**20)
+    assert [result.outcome for result in limited] == ["refused", "decoded"]
+    (unlimited, _) = decode_all(sources.folder(tmp_path), SMALL, pseudonyms, workers=1, memory_bytes=None)
+    assert unlimited.outcome == "decoded"
 
 
 def test_a_worker_that_crashes_takes_one_file_with_it(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
@@ -140,7 +204,7 @@ def test_a_caller_who_stops_early_leaves_no_worker_behind(tmp_path: Path, pseudo
 def test_files_are_drawn_only_a_little_ahead(
     tmp_path: Path, pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cbmir.images.worker.LOOK_AHEAD", 4)
+    monkeypatch.setattr("cbmir.images.pool.LOOK_AHEAD", 4)
     refs = make_pictures(tmp_path, 40)
     drawn = []
 
@@ -159,7 +223,7 @@ def test_files_are_drawn_only_a_little_ahead(
 def test_large_results_hold_back_new_files_and_lose_none(
     tmp_path: Path, pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cbmir.images.worker.HELD_BYTES", 1)
+    monkeypatch.setattr("cbmir.images.pool.HELD_BYTES", 1)
     refs = make_pictures(tmp_path, 20)
     assert len(list(decode_all(refs, SMALL, pseudonyms, workers=2))) == 20
 
@@ -196,7 +260,7 @@ def test_a_canary_name_reaches_no_result(tmp_path: Path, pseudonyms: Pseudonyms)
     dataset.Rows = 999
     save_dicom(tmp_path / "bad.dcm", dataset)
     results = list(decode_all(sources.folder(tmp_path), SMALL, pseudonyms, workers=0))
-    assert {result.outcome for result in results} == {"corrupt", "decoded"}
+    assert {result.outcome for result in results} == {"unsupported", "decoded"}
     assert b"ZEBEDEE" not in pickle.dumps(results).upper()
 
 

@@ -164,11 +164,11 @@ def _below(ref: ImageRef, manifest: Path) -> str:
     try:
         below = ref.path.absolute().relative_to(manifest.resolve().parent).as_posix()
     except ValueError:
-        raise UsageError(
-            f"{ref.shown} does not lie below {manifest.parent}: write it into the images' folder."
-        ) from None
+        raise UsageError(f"Images do not lie below {manifest.parent}: write it into the images' folder.") from None
     if shown_of(PurePosixPath(below)) != below:
-        raise UsageError(f"{ref.shown} has a name that is not UTF-8, which a manifest cannot hold: rename the file.")
+        raise UsageError(
+            "An image has a name that is not UTF-8, which a manifest cannot hold: rename those with odd characters."
+        )
     return below
 
 

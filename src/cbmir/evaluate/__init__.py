@@ -2,6 +2,7 @@
 
 evaluate_split(refs, encoder, pseudonyms) -> Evaluation     files in, metrics.json and the report's pictures out
 evaluate_features(gallery, queries) -> dict                 the numbers alone, from arrays
+gallery_size_curve(gallery, queries, layer) -> dict         the same queries in smaller galleries
 cross_validation([metrics, ...]) -> dict                    mean and standard deviation over folds
 """
 
@@ -18,8 +19,9 @@ from ..privacy import Pseudonyms
 from ..types import GATES, Gate, ImageRef, Record, UInt8
 from .collect import Progress, collect
 from .efficiency import efficiency
-from .examples import Example, Samples, choose_examples, choose_samples, records_shown, thumbnails
+from .examples import Example, Samples, choose_examples, choose_samples, frame_of, records_shown, thumbnails
 from .rankings import EvaluationSide, judge, rank_and_measure
+from .sizes import Parts, gallery_size_curve
 from .summary import THOUSAND_DRAWS, Bootstrap, cross_validation, evaluate_features, summarise
 
 __all__ = [
@@ -27,11 +29,13 @@ __all__ = [
     "Evaluation",
     "EvaluationSide",
     "Example",
+    "Parts",
     "Samples",
     "cross_validation",
     "efficiency",
     "evaluate_features",
     "evaluate_split",
+    "gallery_size_curve",
     "gates_of",
 ]
 
@@ -88,18 +92,23 @@ def evaluate_split(
     speed = efficiency(gallery, queries, layers=layers, gates=gates, classes=encoder.classes, taus=taus)
     examples = choose_examples(gallery, queries, rankings)
     samples = choose_samples(gallery.records)
-    pictures = _pictures(records_shown(examples, samples), collected.ref_of, pseudonyms, workers)
+    mask = encoder.preprocessing.regions_only
+    pictures = _pictures(records_shown(examples, samples), collected.ref_of, pseudonyms, workers, mask)
     metrics = numbers | {"efficiency": speed} | _about(encoder) | collected.about()
     return Evaluation(metrics, examples, samples, pictures)
 
 
 def _pictures(
-    shown: Mapping[str, Record], ref_of: Mapping[str, ImageRef], pseudonyms: Pseudonyms, workers: int | None
+    shown: Mapping[str, Record],
+    ref_of: Mapping[str, ImageRef],
+    pseudonyms: Pseudonyms,
+    workers: int | None,
+    mask_burned_in: bool,
 ) -> dict[str, UInt8]:
     """uint8 grey by record id, of the records whose picture can be had."""
-    frames = {name: (ref_of[name].path, record.frame_index) for name, record in shown.items()}
-    pictures = thumbnails(frames.values(), pseudonyms, workers=workers)
-    return {name: pictures[frame] for name, frame in frames.items() if frame in pictures}
+    frames = {name: (ref_of[name], record.frame_index) for name, record in shown.items()}
+    pictures = thumbnails(frames.values(), pseudonyms, mask_burned_in=mask_burned_in, workers=workers)
+    return {name: pictures[key] for name, frame in frames.items() if (key := frame_of(*frame)) in pictures}
 
 
 def gates_of(encoder: Encoder) -> tuple[Gate, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from ..encoder import Encoder
 from ..errors import CbmirError
 from ..extract import Extracted, extract
+from ..gallery import root_of
 from ..privacy import Pseudonyms
 from ..types import Float32, ImageRef, Record
 from .rankings import EvaluationSide
@@ -22,7 +23,8 @@ Progress = Callable[[int, int], None]
 class Collected:
     """Features and records as they come from `extract`, train and test apart."""
 
-    def __init__(self, layers: tuple[str, ...]) -> None:
+    def __init__(self, layers: tuple[str, ...], pseudonyms: Pseudonyms) -> None:
+        self.pseudonyms = pseudonyms
         self.records: dict[str, list[Record]] = {"train": [], "test": []}
         self.features: dict[str, dict[str, list[Float32]]] = {
             split: {layer: [] for layer in layers} for split in self.records
@@ -38,7 +40,8 @@ class Collected:
         decoded, split = file.decoded, file.decoded.ref.split or ""
         self.outcomes[decoded.outcome] += 1
         if decoded.reason is not None:
-            self.failed.append({"path": decoded.ref.shown, "outcome": decoded.outcome, "reason": decoded.reason})
+            handle = self.pseudonyms.handle(root_of(decoded.ref), decoded.ref.shown)
+            self.failed.append({"path": handle, "outcome": decoded.outcome, "reason": decoded.reason})
         new = [row for row, record in enumerate(file.records) if self._is_new(record, split)]
         self.records[split] += [file.records[row] for row in new]
         for layer, rows in self.features[split].items():
@@ -82,7 +85,7 @@ def collect(
 ) -> Collected:
     """Extract the files of split train and test, the named layers only."""
     wanted = [ref for ref in refs if ref.split in ("train", "test")]
-    collected = Collected(layers)
+    collected = Collected(layers, pseudonyms)
     for done, file in enumerate(extract(wanted, encoder, pseudonyms, workers=workers), start=1):
         collected.add(file)
         if on_progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from math import ceil
 from pathlib import Path
@@ -20,7 +20,10 @@ PAPER_CLASSES = ("chest", "renal", "kidney")
 """The paper's Fig. 9 and 10 show chest and renal queries."""
 
 N_EXAMPLES = 4
-THUMBNAIL = Preprocessing(size=168, crop=168)
+THUMBNAIL = Preprocessing(size=168, crop=168, aspect="kept")
+
+Frame = tuple[Path, str | None, int]
+"""A file, the member of it where it is an archive, and the index of the frame."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +146,28 @@ def records_shown(examples: Iterable[Example], samples: Samples) -> dict[str, Re
     return {record.id: record for record in shown}
 
 
-def thumbnails(
-    frames: Iterable[tuple[Path, int]], pseudonyms: Pseudonyms, *, workers: int | None = None
-) -> dict[tuple[Path | None, int], UInt8]:
-    """Grey pictures of frames (file, frame index) as an encoder sees them, uint8 (168, 168).
+def frame_of(ref: ImageRef, frame_index: int) -> Frame:
+    return ref.path, ref.member, frame_index
 
-    A picture that cannot be had is left out.
+
+def thumbnails(
+    frames: Iterable[tuple[ImageRef, int]],
+    pseudonyms: Pseudonyms,
+    *,
+    mask_burned_in: bool = False,
+    workers: int | None = None,
+) -> dict[Frame, UInt8]:
+    """Grey pictures of frames (file, frame index) in the windows an encoder sees, uint8 (168, 168), the aspect kept.
+
+    mask_burned_in: as the gallery of the images does. A picture that cannot be had is left out.
     """
-    wanted = set(frames)
-    refs = [ImageRef(path=path, shown=path.name) for path in sorted({path for path, _ in wanted})]
-    return {
-        (decoded.ref.path, image.record.frame_index): image.pixels[0]
-        for decoded in decode_all(refs, THUMBNAIL, pseudonyms, workers=workers)
-        for image in decoded.images
-        if (decoded.ref.path, image.record.frame_index) in wanted
-    }
+    wanted = {frame_of(ref, index): ref for ref, index in frames}
+    refs = {(ref.path, ref.member): ref for ref in wanted.values()}
+    recipe = replace(THUMBNAIL, regions_only=mask_burned_in)
+    pictures: dict[Frame, UInt8] = {}
+    for decoded in decode_all(refs.values(), recipe, pseudonyms, workers=workers):
+        for image in decoded.images:
+            frame = frame_of(decoded.ref, image.record.frame_index)
+            if frame in wanted:
+                pictures[frame] = image.pixels[0]
+    return pictures

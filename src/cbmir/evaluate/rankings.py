@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +13,9 @@ from ..index.exact import from_features
 from ..metrics import Float
 from ..search import rank_all
 from ..types import Bool, Float32, Gate, Int, Record
+
+Key = tuple[str, str]
+"""What two images must share to be alike: (class, "") or (class, value)."""
 
 KEPT_HITS = 10
 """First hits of every ranking that are remembered, for strips."""
@@ -43,20 +45,57 @@ class EvaluationSide:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """One way of being alike, in codes: int64 (n,), -1 where an image tells nothing.
+
+    n_alike: int64 (queries,), records of the gallery with the query's code that it may see.
+    """
+
+    names: tuple[Key, ...]
+    gallery: Int
+    queries: Int
+    n_alike: Int
+
+    def of(self, query: int, rows: Int) -> Bool:
+        """Which rows of the gallery are alike to the query: bool (rows,)."""
+        wanted = int(self.queries[query])
+        alike: Bool = self.gallery[rows] == wanted
+        return alike & (wanted >= 0)
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What is relevant to what, in codes: -1 where an image has no label.
 
     gallery, queries: int64 codes (n,) into `names`. n_relevant: int64 (queries,), relevant records of the gallery
-    that a query may see. n_in_database: int64 (queries,), its class in gallery and queries together.
-    hidden: per query, the rows of the gallery that it must not see (its own patient, itself).
+    that a query may see. n_not_relevant: int64 (queries,), the labelled others that it may see. n_in_database: int64
+    (queries,), its class in gallery and queries together. hidden: per query, the rows of the gallery that it must
+    not see (its own patient, itself). coarse, fine: what grades 1 and 2 compare.
     """
 
     names: tuple[str, ...]
     gallery: Int
     queries: Int
     n_relevant: Int
+    n_not_relevant: Int
     n_in_database: Int
     hidden: tuple[Int, ...]
+    coarse: Alike
+    fine: Alike
+
+    def judged(self, query: int, first_hits: Int) -> metrics.Judged:
+        """Grades of the first hits (rows of the gallery), and what there is to find.
+
+        Grade 2: fine and so coarse; 1: coarse alone; 0: neither.
+        """
+        fine, coarse = self.fine.of(query, first_hits), self.coarse.of(query, first_hits)
+        n_fine, n_coarse = int(self.fine.n_alike[query]), int(self.coarse.n_alike[query])
+        return metrics.Judged(
+            grades=np.where(fine, 2, np.where(coarse, 1, 0)),
+            available=(max(n_coarse - n_fine, 0), n_fine),
+            n_not_relevant=int(self.n_not_relevant[query]),
+            largest=int(self.n_relevant.max()),
+        )
 
 
 @dataclass(frozen=True)
@@ -80,34 +119,62 @@ Rankings = Mapping[str, Mapping[Gate, Measured]]
 
 
 def judge(gallery: EvaluationSide, queries: EvaluationSide, column: str = "class") -> Judgement:
-    """Relevant: the same class; with another label column, the same class and the same value there."""
-    keys = [[_key(record, column) for record in side.records] for side in (gallery, queries)]
+    """Relevant: the same class; with another label column, the same class and the same value there.
+
+    Graded: class and modality above class alone; with another label column, class and value above class alone.
+    """
+    hidden = tuple(_hidden(gallery, queries))
+    by_class = _alike(gallery, queries, hidden, _class_of)
+    by_value = by_class if column == "class" else _alike(gallery, queries, hidden, lambda record: _key(record, column))
+    fine = _alike(gallery, queries, hidden, _class_and_modality) if column == "class" else by_value
+    labelled = by_value.queries >= 0
+    visible = (by_value.gallery >= 0).sum() - _count_hidden(hidden, lambda rows, _: by_value.gallery[rows] >= 0)
+    in_queries = np.bincount(by_value.queries[labelled], minlength=len(by_value.names) + 1)
+    in_gallery = np.bincount(by_value.gallery[by_value.gallery >= 0], minlength=len(by_value.names) + 1)
+    in_database = (in_gallery + in_queries)[by_value.queries]
+    return Judgement(
+        names=tuple(" ".join(part for part in name if part) for name in by_value.names),
+        gallery=by_value.gallery,
+        queries=by_value.queries,
+        n_relevant=by_value.n_alike,
+        n_not_relevant=np.where(labelled, visible - by_value.n_alike, 0),
+        n_in_database=np.where(labelled, in_database, 0),
+        hidden=hidden,
+        coarse=by_class,
+        fine=fine,
+    )
+
+
+def _alike(
+    gallery: EvaluationSide, queries: EvaluationSide, hidden: Sequence[Int], key_of: Callable[[Record], Key | None]
+) -> Alike:
+    keys = [[key_of(record) for record in side.records] for side in (gallery, queries)]
     names = sorted({key for side in keys for key in side if key is not None})
     code = {name: number for number, name in enumerate(names)}
     of_gallery, of_queries = (np.array([-1 if key is None else code[key] for key in side], np.int64) for side in keys)
-    hidden = tuple(_hidden(gallery, queries))
     per_code = np.bincount(of_gallery[of_gallery >= 0], minlength=len(names) + 1)
-    own = np.array(
-        [(of_gallery[rows] == wanted).sum() for rows, wanted in zip(hidden, of_queries, strict=True)], np.int64
-    )
-    in_queries = np.bincount(of_queries[of_queries >= 0], minlength=len(names) + 1)
-    labelled = of_queries >= 0
-    return Judgement(
-        names=tuple(" ".join(part for part in name if part) for name in names),
-        gallery=of_gallery,
-        queries=of_queries,
-        n_relevant=np.where(labelled, per_code[of_queries] - own, 0),
-        n_in_database=np.where(labelled, per_code[of_queries] + in_queries[of_queries], 0),
-        hidden=hidden,
-    )
+    own = _count_hidden(hidden, lambda rows, query: of_gallery[rows] == of_queries[query])
+    n_alike = np.where(of_queries >= 0, per_code[of_queries] - own, 0)
+    return Alike(tuple(names), of_gallery, of_queries, n_alike)
 
 
-def _key(record: Record, column: str) -> tuple[str, str] | None:
-    """(class, value), with an empty value when the class alone judges; None when the record tells nothing."""
+def _count_hidden(hidden: Sequence[Int], counted: Callable[[Int, int], Bool]) -> Int:
+    """How many of the rows hidden from each query count: int64 (queries,)."""
+    return np.array([counted(rows, query).sum() for query, rows in enumerate(hidden)], np.int64)
+
+
+def _class_of(record: Record) -> Key | None:
+    return None if record.label is None else (record.label, "")
+
+
+def _class_and_modality(record: Record) -> Key | None:
+    return None if record.label is None or record.modality is None else (record.label, record.modality)
+
+
+def _key(record: Record, column: str) -> Key | None:
+    """(class, value), None when the record has no value."""
     value = record.labels.get(column)
-    if value is None:
-        return None
-    return (value, "") if column == "class" else (record.label or "", value)
+    return None if value is None else (record.label or "", value)
 
 
 def _hidden(gallery: EvaluationSide, queries: EvaluationSide) -> Iterator[Int]:
@@ -134,36 +201,58 @@ def rank_and_measure(
     taus: Mapping[str, float] | None = None,
 ) -> Rankings:
     """The whole ranking of every query, layer by layer: one layer's matrix in memory at a time."""
-    groups, ids = [record.group for record in gallery.records], [record.id for record in gallery.records]
     measured: dict[str, Mapping[Gate, Measured]] = {}
     for layer in layers:
-        index, origin = from_features(gallery.features[layer], groups, ids)
-        place = np.empty(len(origin), np.int64)
-        place[origin] = np.arange(len(origin))  # row of the gallery -> position in the index
-        rankings = rank_all(
-            index,
-            queries.features[layer],
-            gates=gates,
-            posterior=queries.posterior,
-            classes=classes,
-            tau=(taus or {}).get(layer),
-            hidden=[place[rows] for rows in judgement.hidden],
+        rankings = rank_layer(
+            gallery, queries, judgement, layer, gates=gates, classes=classes, tau=(taus or {}).get(layer)
         )
-        measured[layer] = _measure_layer(rankings, origin, judgement, gates)
+        measured[layer] = _measure_layer(rankings, judgement, gates)
     return measured
 
 
+def rank_layer(
+    gallery: EvaluationSide,
+    queries: EvaluationSide,
+    judgement: Judgement,
+    layer: str,
+    *,
+    gates: Sequence[Gate],
+    classes: Sequence[str] = (),
+    tau: float | None = None,
+) -> Iterator[dict[Gate, Found]]:
+    """Per query a whole ranking under each gate; `positions` are rows of the gallery."""
+    groups, ids = [record.group for record in gallery.records], [record.id for record in gallery.records]
+    index, origin = from_features(gallery.features[layer], groups, ids)
+    place = np.empty(len(origin), np.int64)
+    place[origin] = np.arange(len(origin))  # row of the gallery -> position in the index
+    rankings = rank_all(
+        index,
+        queries.features[layer],
+        gates=gates,
+        posterior=queries.posterior,
+        classes=classes,
+        tau=tau,
+        hidden=[place[rows] for rows in judgement.hidden],
+    )
+    for by_gate in rankings:
+        yield {gate: replace(found, positions=origin[found.positions]) for gate, found in by_gate.items()}
+
+
 def _measure_layer(
-    rankings: Iterator[dict[Gate, Found]], origin: Int, judgement: Judgement, gates: Sequence[Gate]
+    rankings: Iterator[dict[Gate, Found]], judgement: Judgement, gates: Sequence[Gate]
 ) -> dict[Gate, Measured]:
-    codes = judgement.gallery[origin]
     tables = {gate: _Table(len(judgement.queries)) for gate in gates}
     for query, found_by_gate in enumerate(rankings):
         wanted, n_relevant = int(judgement.queries[query]), int(judgement.n_relevant[query])
         for gate, found in found_by_gate.items():
-            hits = codes[found.positions]
-            measured = metrics.measure(hits, wanted, n_relevant, int(judgement.n_in_database[query]))
-            tables[gate].put(query, found, origin, *measured)
+            measured = metrics.measure(
+                judgement.gallery[found.positions],
+                wanted,
+                n_relevant,
+                int(judgement.n_in_database[query]),
+                judged=judgement.judged(query, found.positions[:KEPT_HITS]),
+            )
+            tables[gate].put(query, found, *measured)
     return {gate: table.finished() for gate, table in tables.items()}
 
 
@@ -177,18 +266,24 @@ class _Table:
         self.top_distances = np.zeros((n_queries, KEPT_HITS), np.float32)
         self.n_candidates = np.zeros(n_queries, np.int64)
 
-    def put(self, query: int, found: Found, origin: Int, values: dict[str, float], curve: Float) -> None:
+    def put(self, query: int, found: Found, values: dict[str, float], curve: Float) -> None:
         self.values[query] = values
         self.curves[query] = curve
         n_kept = min(KEPT_HITS, len(found))
-        self.top_rows[query, :n_kept] = origin[found.positions[:n_kept]]
+        self.top_rows[query, :n_kept] = found.positions[:n_kept]
         self.top_distances[query, :n_kept] = found.distances[:n_kept]
         self.n_candidates[query] = found.n_candidates
 
     def finished(self) -> Measured:
-        names: Any = self.values[0] if self.values else ()
-        values = {name: np.array([row[name] for row in self.values]) for name in names}
+        values = {name: np.array([row[name] for row in self.values]) for name in metrics.METRICS if self.values}
         return Measured(values, self.curves, self.top_rows, self.top_distances, self.n_candidates)
+
+
+def patients_of(side: EvaluationSide) -> Int:
+    """A code from 0 for the patient of every image: int64 (n,). An image of an unknown patient counts as its own."""
+    known: dict[object, int] = {}
+    owners = (record.patient or ("image", record.id) for record in side.records)
+    return np.array([known.setdefault(owner, len(known)) for owner in owners], np.int64)
 
 
 def matching(side: EvaluationSide, column: str, value: str) -> Bool:

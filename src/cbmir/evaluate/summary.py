@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,20 @@ from .rankings import (
     column_of,
     judge,
     matching,
+    patients_of,
     rank_and_measure,
 )
 
-KEY_FIGURES = ("mAP", "P@1", "P@10")
-"""What per_class, per_source and apart tell of each layer and gate."""
+KEY_FIGURES = ("mAP", "P@1", "P@10", "R-precision", "nDCG@10_graded")
+"""What per_class, per_source and per_modality tell of each layer and gate; mAP with its interval."""
 
 WITH_INTERVAL = ("mAP", "mAP_seed_compatible", "P@1", "P@10")
+
+OVER_FOLDS = (
+    "mAP", "mAP_macro", "mAP_seed_compatible", "mAP@10", "P@1", "P@10", "nDCG@10", "MMV@5", "R-precision",
+    "nDCG@10_graded", "ANMRR", "bpref",
+)  # fmt: skip
+"""What a cross-validation tells of each layer and gate."""
 
 TESTED_TIMES = 100
 """The paper tested 100 times; here that is 100 bootstrap draws of patients."""
@@ -93,6 +100,8 @@ def summarise(
         "classification": study.classification(everything, tested=True),
         "per_class": study.per_column("class"),
         "per_source": study.per_column("source"),
+        "per_modality": study.per_column("modality"),
+        "per_value": {} if relevant == "class" else study.per_column(relevant),
         "apart": None if apart is None else study.apart(*apart),
         "n_queries": len(queries),
         "n_gallery": len(gallery),
@@ -109,14 +118,20 @@ def summarise(
     }
 
 
+def _curves(curves: metrics.Float) -> dict[str, Any]:
+    """Mean precision at each recall level over the queries that have a curve; 0 when none has."""
+    known = curves[~np.isnan(curves[:, 0])]
+    precision = known.mean(axis=0) if len(known) else np.zeros(len(metrics.RECALL_LEVELS))
+    full = {
+        "recall": [round(float(level), 2) for level in metrics.RECALL_LEVELS],
+        "precision": [float(value) for value in precision],
+    }
+    return {"pr_curve": full, "pr_11": {name: values[::10] for name, values in full.items()}}
+
+
 def _n_patients(side: EvaluationSide) -> int:
-    """Patients known by a pseudonym; an image without one counts as its own."""
-    return len({record.patient or ("image", record.id) for record in side.records})
-
-
-def _codes(values: Iterable[object]) -> Int:
-    known: dict[object, int] = {}
-    return np.array([known.setdefault(value, len(known)) for value in values], np.int64)
+    """See patients_of."""
+    return len(np.unique(patients_of(side)))
 
 
 class _Study:
@@ -133,7 +148,7 @@ class _Study:
     ) -> None:
         self.gallery, self.queries, self.judgement, self.rankings = gallery, queries, judgement, rankings
         self.classes, self.bootstrap = classes, bootstrap
-        self.patients = _codes(record.patient or ("image", record.id) for record in queries.records)
+        self.patients = patients_of(queries)
         code = {name: number for number, name in enumerate(classes)}
         self.truth = np.array([code.get(record.label or "", -1) for record in queries.records], np.int64)
         self.predicted = None if queries.posterior is None else queries.posterior.argmax(axis=1)
@@ -145,48 +160,39 @@ class _Study:
         }
 
     def _all_figures(self, measured: Measured, part: Bool) -> dict[str, Any]:
-        figures: dict[str, Any] = {}
-        for name, values in measured.values.items():
-            figures[name] = metrics.mean(values[part])
-            if name in WITH_INTERVAL:
-                figures[f"{name}_ci95"] = self._interval(values, part)
-        curves = measured.curves[part & ~np.isnan(measured.curves[:, 0])]
-        precision = curves.mean(axis=0) if len(curves) else np.zeros(len(metrics.RECALL_LEVELS))
-        return (
-            figures
-            | self._macro(measured, part)
-            | {
-                "pr_curve": {
-                    "recall": [round(float(level), 2) for level in metrics.RECALL_LEVELS],
-                    "precision": [float(value) for value in precision],
-                },
-            }
+        """Every metric with its mean over queries and over classes, each with an interval over patients."""
+        table = {name: values[part] for name, values in measured.values.items()}
+        codes = self.judgement.queries[part]
+        figures: dict[str, Any] = {name: metrics.mean(values) for name, values in table.items()}
+        ci95 = self._intervals(table | {"GMAP": metrics.logarithms(table["mAP"])}, part)
+        ci95["GMAP"] = None if ci95["GMAP"] is None else [float(np.exp(end)) for end in ci95["GMAP"]]
+        macro = {name: metrics.macro_mean(values, codes) for name, values in table.items()}
+        macro_ci95 = self._intervals(table, part, codes)
+        figures |= {f"{name}_ci95": ci95[name] for name in WITH_INTERVAL}
+        figures |= {"mAP_macro": macro["mAP"], "mAP_macro_ci95": macro_ci95["mAP"]}
+        figures |= {"GMAP": metrics.geometric_mean(table["mAP"]), "ci95": ci95}
+        figures |= {"macro": macro, "macro_ci95": macro_ci95}
+        figures["n_queries_measured"] = {name: int((~np.isnan(values)).sum()) for name, values in table.items()}
+        return figures | _curves(measured.curves[part])
+
+    def _intervals(
+        self, table: Mapping[str, metrics.Float], part: Bool, codes: Int | None = None
+    ) -> dict[str, list[float] | None]:
+        drawn = metrics.bootstrap_table(
+            table, self.patients[part], classes=codes, draws=self.bootstrap.draws, seed=self.bootstrap.seed
         )
+        return {name: metrics.interval(draws) for name, draws in drawn.items()}
 
-    def _macro(self, measured: Measured, part: Bool) -> dict[str, Any]:
-        values, codes = measured.values["mAP"], self.judgement.queries
+    def key_figures(self, part: Bool) -> dict[str, dict[Gate, dict[str, Any]]]:
         return {
-            "mAP_macro": metrics.macro_mean(values[part], codes[part]),
-            "mAP_macro_ci95": self._interval(values, part, codes),
-        }
-
-    def _interval(self, values: metrics.Float, part: Bool, codes: Int | None = None) -> list[float] | None:
-        return metrics.bootstrap_ci(
-            values[part],
-            self.patients[part],
-            classes=None if codes is None else codes[part],
-            draws=self.bootstrap.draws,
-            seed=self.bootstrap.seed,
-        )
-
-    def key_figures(self, part: Bool) -> dict[str, dict[Gate, dict[str, float | None]]]:
-        return {
-            layer: {
-                gate: {name: metrics.mean(measured.values[name][part]) for name in KEY_FIGURES}
-                for gate, measured in gates.items()
-            }
+            layer: {gate: self._key_figures(measured, part) for gate, measured in gates.items()}
             for layer, gates in self.rankings.items()
         }
+
+    def _key_figures(self, measured: Measured, part: Bool) -> dict[str, Any]:
+        figures: dict[str, Any] = {name: metrics.mean(measured.values[name][part]) for name in KEY_FIGURES}
+        ci95 = self._intervals({"mAP": measured.values["mAP"][part]}, part)
+        return figures | {"mAP_ci95": ci95["mAP"]}
 
     def classification(self, part: Bool, *, tested: bool = False) -> dict[str, Any] | None:
         """None without classes. Queries whose label is no class of the encoder are left out and counted."""
@@ -261,7 +267,7 @@ class _Study:
         classification = self.classification(part)
         for gates in full.values():
             for figures in gates.values():
-                del figures["pr_curve"]
+                del figures["pr_curve"], figures["pr_11"]
         if classification is not None:
             del classification["confusion"], classification["classes"]
         return {"n_queries": int(part.sum()), "retrieval": full, "classification": classification}
@@ -278,10 +284,9 @@ def cross_validation(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         raise UsageError("a cross-validation has at least one fold")
     classified = [fold["classification"] for fold in folds if fold["classification"]]
     names = ("top1", "macro_precision", "macro_recall", "F1", "accuracy_eq8")
-    wanted = ("mAP", "mAP_macro", "mAP_seed_compatible", "mAP@10", "P@1", "P@10", "nDCG@10", "MMV@5")
 
     def over_folds(layer: str, gate: str, name: str) -> dict[str, float] | None:
-        values = [fold["retrieval"][layer][gate][name] for fold in folds]
+        values = [fold["retrieval"][layer][gate].get(name) for fold in folds]
         known = [value for value in values if value is not None]
         return metrics.mean_and_sd(known) if known else None
 
@@ -291,7 +296,7 @@ def cross_validation(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if classified
         else None,
         "retrieval": {
-            layer: {gate: {name: over_folds(layer, gate, name) for name in wanted} for gate in gates}
+            layer: {gate: {name: over_folds(layer, gate, name) for name in OVER_FOLDS} for gate in gates}
             for layer, gates in folds[0]["retrieval"].items()
         },
         "folds": [_one_fold(number, fold) for number, fold in enumerate(folds, start=1)],

@@ -1,185 +1,202 @@
-"""PNG and JPEG through Pillow, TIFF through tifffile; 16-bit grey keeps its values."""
+"""PNG and JPEG 2000 through imagecodecs, JPEG, GIF, BMP and WebP through Pillow; 16-bit grey keeps its values.
+
+Headers are read first (by Pillow, or codestream.py), so that sizes are checked before pixels are decoded. Pillow lets
+two kinds of damage pass: PNG files with too few rows (black) and JPEG files cut off and closed again (grey);
+imagecodecs refuses the former, `_refuse_filled` finds the latter.
+"""
 
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any
 
+import imagecodecs
 import numpy as np
-import numpy.typing as npt
-import tifffile
 from PIL import Image, ImageOps
 
 from ..errors import BadImage
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, Provenance
-from .limits import MAX_PIXEL_BYTES, check_size, guarded
+from .codecs import decode_stream
+from .codestream import Codestream, parse_codestream
+from .limits import check_size, guarded
+from .pixels import Array, aspect_of, is_grey, picture
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks are ours to make
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+NAMES = {
+    "WEBP": "WebP",
+    "MPO": "JPEG",
+    "jpeg": "JPEG",
+    "jpeg lossless": "JPEG",
+    "jpeg-ls": "JPEG-LS",
+    "jpeg 2000": "JPEG 2000",
+    "htj2k": "JPEG 2000",
+}
 EXIF_ORIENTATION = 0x0112
-DEEP_MODES = ("I;16", "I;16L", "I;16B", "I", "F")
-BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "YCbCr": 3, "I": 4, "F": 4}
-Array = npt.NDArray[Any]
+ON_ITS_SIDE = (5, 6, 7, 8)
+BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "YCbCr": 3, "I;16": 2, "I;16B": 2, "I": 4, "F": 4}
+JPEG = b"\xff\xd8\xff"
+FILL = 128  # what libjpeg paints where the data has ended
+END_OF_IMAGE = b"\xff\xd9"
+DAMAGED = "The picture is truncated or damaged."
 
 
 def read_picture(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
-    """The image of a PNG or JPEG file: palettes are looked up, alpha is composited on black, the camera's
-    orientation applied."""
-    with guarded("corrupt", "The picture is truncated or damaged."):
-        picture = _open(data)
-        provenance = Provenance(format=picture.format or "PNG", decoder="pillow")
-        pixels, white = _picture_pixels(_upright(picture))
-        image = _image(pixels, (0.0, white), pseudonyms.image(sha256(data).digest(), 0), provenance)
-    yield image
+    """The image of a PNG, JPEG or BMP file, or every frame of a GIF or WebP file.
+
+    Palettes are looked up, alpha is composited on black, the camera's orientation applied.
+    Raises BadImage; after some images with outcome `partial` when a later frame is damaged.
+    """
+    if data.startswith(JPEG) and _is_deep_or_lossless(data):
+        yield from read_codestream(data, pseudonyms)
+        return
+    with guarded("corrupt", DAMAGED):
+        opened = _open(data)
+        content = sha256(data).digest()
+        n_frames = _n_frames(opened)
+    for index in range(n_frames):
+        try:
+            with guarded("corrupt", DAMAGED):
+                opened.seek(index)
+                image = _frame(data, opened, pseudonyms.image(content, index), index)
+        except BadImage as error:
+            if index == 0:
+                raise
+            raise BadImage("partial", f"{n_frames - index} of {n_frames} frames were left out: {DAMAGED}") from error
+        yield image
+
+
+def _is_deep_or_lossless(data: bytes) -> bool:
+    header = parse_codestream(data)
+    return header is not None and (header.format != "jpeg" or header.precision != 8)
 
 
 def _open(data: bytes) -> Image.Image:
     try:
-        picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise BadImage("refused", "The picture has more pixels than are safe to decode.") from None
-    check_size(picture.height, picture.width, 1, BYTES_OF_MODE.get(picture.mode, 4))
-    return picture
+    check_size(opened.height, opened.width, 1, BYTES_OF_MODE.get(opened.mode, 4))
+    return opened
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    if picture.getexif().get(EXIF_ORIENTATION, 1) == 1:
-        return picture
-    return ImageOps.exif_transpose(picture)
+def _n_frames(opened: Image.Image) -> int:
+    """Of GIF and WebP files, all; counting them decodes nothing, and the product is bounded."""
+    n_frames = int(getattr(opened, "n_frames", 1)) if opened.format in ("GIF", "WEBP") else 1
+    check_size(opened.height, opened.width, 1, BYTES_OF_MODE.get(opened.mode, 4), n_frames)
+    return n_frames
 
 
-def _picture_pixels(picture: Image.Image) -> tuple[Array, float]:
-    """Pixels, grey or RGB, and the value of white."""
-    if picture.mode in DEEP_MODES:
-        return np.asarray(picture).astype(np.float32), 65535.0
-    if picture.mode == "1":
-        picture = picture.convert("L")
-    if picture.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = _on_black(picture.convert("RGBA"))
-    if picture.mode not in ("L", "RGB"):
-        picture = picture.convert("RGB")
-    return np.asarray(picture), 255.0
+def _frame(data: bytes, opened: Image.Image, image_id: str, index: int) -> DecodedImage:
+    aspect = _aspect(opened)
+    if opened.getexif().get(EXIF_ORIENTATION) in ON_ITS_SIDE:
+        aspect = 1 / aspect
+    if opened.format == "PNG":
+        pixels, white = _png_pixels(data, opened)
+    else:
+        pixels, white = _pixels(_upright(opened)), 255.0
+        if opened.format in ("JPEG", "MPO"):
+            _refuse_filled(data, pixels)
+    decoder = "imagecodecs" if opened.format == "PNG" else "pillow"
+    provenance = Provenance(format=NAMES.get(opened.format or "", opened.format or ""), decoder=decoder)
+    return picture(pixels, (0.0, white), image_id, provenance, frame_index=index, aspect=aspect)
 
 
-def _on_black(picture: Image.Image) -> Image.Image:
-    black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, picture).convert("RGB")
+def _aspect(opened: Image.Image) -> float:
+    """From JFIF's densities, PNG's pHYs or BMP's pixels per metre."""
+    info = opened.info
+    return aspect_of(*(info.get("jfif_density") or info.get("dpi") or info.get("aspect") or (1, 1)))
 
 
-def _image(
-    pixels: Array,
-    value_range: tuple[float, float],
-    image_id: str,
-    provenance: Provenance,
-    index: int = 0,
-    inverted: bool = False,
-) -> DecodedImage:
-    """pixels: (rows, columns), or RGB uint8 (rows, columns, 3), which is grey when its channels are equal."""
-    padding = None
-    if pixels.ndim == 3 and _is_grey(pixels):
-        pixels = pixels[:, :, 0]
-    if pixels.ndim == 2:
-        pixels = pixels.astype(np.float32, copy=False)
-        unknown = ~np.isfinite(pixels)
-        padding = unknown if unknown.any() else None
-    return DecodedImage(
-        pixels=pixels,
-        value_range=value_range,
-        padding=padding,
-        id=image_id,
-        provenance=provenance,
-        frame_index=index,
-        monochrome1=inverted,
-        made_for_eye=value_range[1] - value_range[0] <= 255,
-    )
+def _upright(opened: Image.Image) -> Image.Image:
+    if opened.getexif().get(EXIF_ORIENTATION, 1) == 1:
+        return opened
+    return ImageOps.exif_transpose(opened)
 
 
-def _is_grey(pixels: Array) -> bool:
-    red, green, blue = (pixels[:, :, channel] for channel in range(3))
-    return np.array_equal(red, green) and np.array_equal(green, blue)
+def _pixels(opened: Image.Image) -> Array:
+    """uint8, grey (rows, columns) or RGB."""
+    shown = opened.convert("L") if opened.mode == "1" else opened
+    if shown.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in shown.info:
+        return _on_black(np.asarray(shown.convert("RGBA")), 255)
+    return np.asarray(shown if shown.mode in ("L", "RGB") else shown.convert("RGB"))
 
 
-def read_tiff(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
-    """One image per full-size page of a TIFF file; 8 or 16 bits, grey, palette or colour."""
-    with guarded("corrupt", "The TIFF file is truncated or damaged."):
-        pages = _pages(tifffile.TiffFile(io.BytesIO(data)))
-    content = sha256(data).digest()
-    n_failed = 0
-    for index, page in enumerate(pages):
-        try:
-            with guarded("corrupt", "The TIFF file is truncated or damaged."):
-                image = _tiff_page(page, pseudonyms.image(content, index), index)
-        except BadImage as error:
-            if len(pages) == 1:
-                raise
-            n_failed, failure = n_failed + 1, error
-            continue
-        yield image
-    if n_failed == len(pages):
-        raise failure
-    if n_failed:
-        raise BadImage("partial", f"{n_failed} of {len(pages)} pages could not be decoded: {failure.reason}")
-
-
-def _pages(tiff: tifffile.TiffFile) -> list[Any]:
-    """Pages at full size: thumbnails, reduced levels and masks (NewSubfileType) are no images of their own."""
-    pages = [page.aspage() for page in tiff.pages]
-    kept = [page for page in pages if not page.is_reduced and not page.is_mask]
-    if not kept:
-        raise BadImage("corrupt", "The TIFF file has no page.")
-    for page in kept:
-        check_size(page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample // 8 or 1)
-    if sum(page.size * page.dtype.itemsize for page in kept if page.dtype is not None) > MAX_PIXEL_BYTES:
-        raise BadImage("refused", f"The pages would take more than {MAX_PIXEL_BYTES >> 20} MiB.")
-    check_size(1, 1, 1, 1, len(kept))
-    return kept
-
-
-def _tiff_page(page: Any, image_id: str, index: int) -> DecodedImage:
-    photometric = getattr(page.photometric, "name", "")
-    if page.dtype is None or page.dtype.kind not in "buif" or page.ndim > 3 or page.imagedepth > 1:
-        raise BadImage("unsupported", "The TIFF page is not a grey or colour picture that can be read.")
-    pixels = page.asarray()
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8)
-    if photometric == "PALETTE" and page.colormap is not None:
-        pixels = np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1)
-    elif pixels.ndim == 3 and page.planarconfig == 2:
-        pixels = np.moveaxis(pixels, 0, -1)
-    value_range = _value_range(pixels, page.bitspersample)
+def _png_pixels(data: bytes, opened: Image.Image) -> tuple[Array, float]:
+    """Pixels, grey of 8 or 16 bits or RGB uint8, and the value of white."""
+    pixels = imagecodecs.png_decode(data)  # (rows, columns[, 1 to 4]), palettes looked up
+    if pixels.shape[:2] != (opened.height, opened.width):
+        raise BadImage("corrupt", DAMAGED)
+    white = int(np.iinfo(pixels.dtype).max)
     if pixels.ndim == 3:
-        pixels = _tiff_colour(pixels, photometric, value_range[1])
-        value_range = (0.0, 255.0) if pixels.dtype == np.uint8 else value_range
-    provenance = Provenance(format="TIFF", decoder="tifffile")
-    return _image(pixels, value_range, image_id, provenance, index, inverted=photometric == "MINISWHITE")
+        pixels = _on_black(pixels, white) if pixels.shape[2] in (2, 4) else pixels
+        pixels = pixels[:, :, 0] if pixels.shape[2] < 3 or is_grey(pixels) else (pixels >> 8 * (pixels.itemsize - 1))
+    upright = _turned(pixels, opened.getexif().get(EXIF_ORIENTATION, 1))
+    return (upright.astype(np.uint8), 255.0) if upright.ndim == 3 else (upright, float(white))
 
 
-def _value_range(pixels: Array, bits: int) -> tuple[float, float]:
-    """What samples of so many bits can hold; of floats, 0 or 1 and what is there."""
-    if pixels.dtype.kind == "f":
-        known = pixels[np.isfinite(pixels)]
-        return float(known.min(initial=0)), float(known.max(initial=1))
-    if pixels.dtype.kind == "i":
-        return float(np.iinfo(pixels.dtype).min), float(np.iinfo(pixels.dtype).max)
-    deepest = pixels.dtype.itemsize * 8  # a palette's colours have 16 bits, whatever its indices have
-    return 0.0, float(2 ** (deepest if pixels.ndim == 3 else min(bits, deepest)) - 1)
+def _on_black(pixels: Array, white: int) -> Array:
+    """Colours, or grey, in front of black: each times its alpha, which is the last channel."""
+    opacity = pixels[:, :, -1:].astype(np.uint32)
+    if (opacity == white).all():
+        return pixels[:, :, :-1]
+    shown: Array = ((pixels[:, :, :-1] * opacity + white // 2) // white).astype(pixels.dtype)
+    return shown
 
 
-def _tiff_colour(pixels: Array, photometric: str, white: float) -> Array:
-    """RGB uint8 of (rows, columns, samples); a second sample beside grey is alpha and is dropped."""
-    n_samples = pixels.shape[2]
-    if n_samples < 3:
-        return pixels[:, :, 0]
-    if photometric not in ("RGB", "YCBCR", "PALETTE") or n_samples > 4:
-        raise BadImage("unsupported", "The TIFF page has colours that are not read; save it as RGB.")
-    colours = np.ascontiguousarray(pixels[:, :, :3])
-    if colours.dtype.kind == "u":
-        # The top 8 bits; some palettes hold 8 bits in 16.
-        shift = 0 if photometric == "PALETTE" and colours.max() <= 255 else int(white).bit_length() - 8
-        return (colours >> max(shift, 0)).astype(np.uint8)
-    scaled = colours.astype(np.float32) * np.float32(255 / white)
-    rounded: Array = np.clip(scaled + np.float32(0.5), 0, 255).astype(np.uint8)
-    return rounded
+def _turned(pixels: Array, orientation: int) -> Array:
+    """As Exif says the camera was held (tag 0x0112): mirrored at an axis, turned, or both."""
+    if orientation in ON_ITS_SIDE:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _refuse_filled(data: bytes, pixels: Array) -> None:
+    """Raises BadImage (corrupt) when a JPEG's data ends before its picture does, though the file is closed properly.
+
+    libjpeg paints what is missing grey, without a word. Only when the corner that is decoded last has that grey, the
+    file is decoded once more with other bytes before its end: a whole picture does not change.
+    """
+    if not (pixels[-1, -1] == FILL).all():
+        return
+    end = data.rfind(END_OF_IMAGE)
+    longer = data[:end] + b"\x5a\xa7\x33\xc9" * 64 + data[end:]
+    if not np.array_equal(_pixels(_upright(Image.open(io.BytesIO(longer), formats=FORMATS))), pixels):
+        raise BadImage("corrupt", DAMAGED)
+
+
+def read_codestream(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
+    """The image of a JPEG 2000 file or codestream, or of a JPEG or JPEG-LS file that is lossless or deeper than 8 bits;
+    grey keeps its values, up to 16 bits."""
+    with guarded("corrupt", DAMAGED):
+        header = parse_codestream(data)
+        if header is None or not header.whole:
+            raise BadImage("corrupt", DAMAGED)
+        # JPEG 2000 decoders hold 32 bits per sample whatever its depth.
+        check_size(header.rows, header.columns, header.samples, 4 if "2000" in NAMES[header.format] else 2)
+        if header.precision > 16:
+            raise BadImage("unsupported", "The picture has more than 16 bits per sample.")
+        pixels = decode_stream(data, header, from_ybr=header.colour == "YBR")
+        image = _codestream_image(pixels, header, pseudonyms.image(sha256(data).digest(), 0))
+    yield image
+
+
+def _codestream_image(pixels: Array, header: Codestream, image_id: str) -> DecodedImage:
+    provenance = Provenance(format=NAMES[header.format], decoder="imagecodecs")
+    black = -(2 ** (header.precision - 1)) if header.signed else 0
+    white = black + 2**header.precision - 1
+    if pixels.ndim == 3 and not header.signed:
+        pixels = _on_black(pixels, white) if pixels.shape[2] in (2, 4) else pixels
+    if pixels.ndim == 3 and (pixels.shape[2] < 3 or is_grey(pixels)):
+        pixels = pixels[:, :, 0]
+    if pixels.ndim == 3:
+        shift = header.precision - 8
+        deep = pixels[:, :, :3].astype(np.int32) - black
+        pixels = (deep >> shift if shift > 0 else deep * 255 // (white - black)).astype(np.uint8)
+        black, white = 0, 255
+    return picture(pixels, (float(black), float(white)), image_id, provenance)

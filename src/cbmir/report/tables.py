@@ -113,6 +113,25 @@ def retrieval_table(metrics: Mapping[str, Any]) -> Table:
     return Table("Every layer and gate", header, rows, note)
 
 
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """Every metric of the first layer under each gate: over queries and over classes, with intervals."""
+    layer, gates = metrics["layers"][0], metrics["gates"]
+    figures = [metrics["retrieval"][layer][gate] for gate in gates]
+    header = ("Metric", *(f"{of}gate {gate}" for gate in gates for of in ("", "over classes, ")))
+
+    def row(name: str) -> tuple[str, ...]:
+        cells = [
+            with_interval(told.get(name), ends.get(name))
+            for found in figures
+            for told, ends in ((found, found["ci95"]), (found["macro"], found["macro_ci95"]))
+        ]
+        return (name, *cells)
+
+    names = [*figures[0]["macro"], "GMAP"]
+    note = "In brackets: 95 % interval over patients. Higher is better, but for ANMRR. Every metric is defined below."
+    return Table(f"Every metric, layer {layer}", header, tuple(row(name) for name in names), note)
+
+
 def classification_table(metrics: Mapping[str, Any]) -> Table:
     """Ours with interval, over 100 draws of patients, and the paper's value of the same name."""
     ours = metrics["classification"]

@@ -7,26 +7,44 @@ from pathlib import Path
 
 from ..errors import BadManifest, UsageError
 from ..types import ImageRef
+from .dicomdir import dicomdir, is_dicomdir
 from .folder import classes, folder, has_classes
-from .manifest import manifest
+from .manifest import manifest, read_manifest
 from .names import path_of, shown_of
+from .zipped import SUFFIX, zipped
 
-__all__ = ["classes", "folder", "labelled", "manifest", "open_source", "path_of", "shown_of"]
+__all__ = [
+    "classes",
+    "dicomdir",
+    "folder",
+    "labelled",
+    "manifest",
+    "open_source",
+    "path_of",
+    "read_manifest",
+    "shown_of",
+    "zipped",
+]
 
 MANIFEST_NAME = "manifest.csv"
 
 
 def open_source(path: Path) -> Iterator[ImageRef]:
-    """The images of a manifest (CSV), of a folder (its manifest.csv, else every file below it) or of one file.
+    """The images of a manifest (CSV), a folder (its manifest.csv, else every file below it), a zip archive, the files
+    that a DICOMDIR names, or one file.
 
-    Raises UsageError when there is nothing at path, BadManifest for a manifest that cannot be used.
+    Raises UsageError when there is nothing at path, BadManifest for a manifest or DICOMDIR that cannot be used.
     """
     found = _manifest_of(path)
     if found is not None:
-        return iter(manifest(found))
+        return read_manifest(found)
     if path.is_dir():
         return folder(path)
-    return iter([ImageRef(path=path.absolute(), shown=shown_of(Path(path.name)))])
+    if path.suffix.lower() == SUFFIX:
+        return zipped(path.absolute(), shown_of(Path(path.name)))
+    if is_dicomdir(path):
+        return dicomdir(path)
+    return iter([ImageRef(path.absolute(), shown_of(Path(path.name)))])
 
 
 def labelled(path: Path) -> list[ImageRef]:
@@ -38,10 +56,10 @@ def labelled(path: Path) -> list[ImageRef]:
     if found is None and path.is_dir() and has_classes(path):
         return classes(path)
     if found is None:
-        raise BadManifest(f"{path} has no classes: give a manifest with a class column, or one folder per class.")
+        raise BadManifest("The source has no classes: give a manifest with a class column, or one folder per class.")
     refs = manifest(found)
     if not any(ref.label for ref in refs):
-        raise BadManifest(f"{found} has no class column, or no class in it: add a column named class.")
+        raise BadManifest("The manifest has no class column, or no class in it: add a column named class.")
     return refs
 
 

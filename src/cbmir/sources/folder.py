@@ -1,65 +1,92 @@
-"""Files below a folder, in sorted order."""
+"""Files below a folder, in sorted order; zip archives among them are opened."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import BadManifest, UsageError
 from ..types import ImageRef
-from .names import shown_of
+from .names import escaped
+from .zipped import SUFFIX, zipped
 
 
 def folder(path: Path) -> Iterator[ImageRef]:
-    """Every file below path, sorted, hidden ones skipped; a link that leads out of path is not followed.
+    """Every file below path and in its zip archives, sorted, hidden ones skipped; a link that leads out of path is not
+    followed.
 
-    A folder below it that cannot be read stands for its files: whoever reads it reports why.
+    A folder below it that cannot be read stands for its files: whoever reads it reports why. Only one folder's names
+    at a time are in memory, and those of the folders around it.
     Raises UsageError when path is not a folder that can be read.
     """
     if not path.is_dir():
-        raise UsageError(f"{path} is not a folder.")
-    root = path.resolve()
-    return (ImageRef(path=file, shown=shown_of(file.relative_to(root))) for file in _files(root, root))
+        raise UsageError("The source is not a folder.")
+    return _refs(path.resolve())
 
 
 def classes(path: Path) -> list[ImageRef]:
     """One folder per class: the first folder below path names the class of every file in it.
 
+    Files and archives beside the class folders have no class and are left out.
     Raises BadManifest when there are no class folders, or no files in them.
     """
-    refs = [
-        ImageRef(path=ref.path, shown=ref.shown, labels={"class": ref.shown.split("/", 1)[0]})
-        for ref in folder(path)
-        if "/" in ref.shown or ref.path.is_dir()  # a class folder that cannot be read
-    ]
+    refs = [replace(ref, labels={"class": ref.shown.split("/", 1)[0]}) for ref in folder(path) if _has_class(ref)]
     if not refs:
-        raise BadManifest(f"{path} has no class folders with files in them.")
+        raise BadManifest("The source has no class folders with files in them.")
     return refs
 
 
 def has_classes(path: Path) -> bool:
     """Whether some file lies in a folder below path."""
-    return any("/" in ref.shown for ref in folder(path))
+    return any("/" in _on_disk(ref) for ref in folder(path))
 
 
-def _files(directory: Path, root: Path) -> Iterator[Path]:
-    """Directories are entered only when they are real ones (no links), so there are no cycles."""
+def _has_class(ref: ImageRef) -> bool:
+    return "/" in _on_disk(ref) or ref.path.is_dir()  # a class folder that cannot be read
+
+
+def _on_disk(ref: ImageRef) -> str:
+    """What is shown of the file itself, without the member of an archive."""
+    return ref.shown if ref.member is None else ref.shown.removesuffix("/" + ref.member)
+
+
+def _refs(root: Path) -> Iterator[ImageRef]:
+    """Depth first, with a stack of its own: folders may be nested deeper than Python's calls.
+
+    Directories are entered only when they are real ones (no links), so there are no cycles.
+    """
+    stack = [(root, "", iter(_entries(root, is_root=True) or []))]
+    while stack:
+        directory, prefix, entries = stack[-1]
+        entry = next(entries, None)
+        if entry is None:
+            stack.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            path, shown = directory / entry.name, prefix + escaped(entry.name)
+            inside = _entries(path)
+            if inside is None:
+                yield ImageRef(path, shown)
+            else:
+                stack.append((path, shown + "/", iter(inside)))
+        elif _stays_inside(entry, root) and _may_be_file(entry):
+            path, shown = directory / entry.name, prefix + escaped(entry.name)
+            if entry.name[-4:].lower() == SUFFIX:
+                yield from zipped(path, shown)
+            else:
+                yield ImageRef(path, shown)
+
+
+def _entries(directory: Path, *, is_root: bool = False) -> list[os.DirEntry[str]] | None:
+    """What lies in a folder, sorted; None when it cannot be read."""
     try:
         with os.scandir(directory) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
+            return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
-        if directory == root:
-            raise UsageError(f"The folder {shown_of(root)} cannot be read: {error.strerror}.") from error
-        yield directory
-        return
-    for entry in ordered:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(Path(entry.path), root)
-        elif _stays_inside(entry, root) and _may_be_file(entry):
-            yield Path(entry.path)
+        if is_root:
+            raise UsageError(f"The source folder cannot be read: {error.strerror}.") from None
+        return None
 
 
 def _stays_inside(entry: os.DirEntry[str], root: Path) -> bool:

@@ -11,7 +11,12 @@ _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 def shown_of(path: PurePath) -> str:
     """The path with /; a byte that is not UTF-8 is written as in b"\\xff"."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return escaped(path.as_posix())
+
+
+def escaped(name: str) -> str:
+    """A name as the file system gave it, as text that is UTF-8."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def path_of(root: str, shown: str) -> Path:

@@ -1,7 +1,4 @@
-"""The database file: its schema with numbered migrations, how it is opened, locked, and how its errors are told.
-
-A change of schema is a new entry at the end of MIGRATIONS, never an edit of an old one.
-"""
+"""The database file: how it is made, brought to today's schema (schema.py), opened, locked, and its errors told."""
 
 from __future__ import annotations
 
@@ -12,41 +9,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..errors import BadGallery
+from .schema import MIGRATIONS, Migration
 
 DATABASE = "gallery.sqlite"
 _LOCK = "writer.lock"
 _UNFINISHED = DATABASE + ".new"
 _BUSY_S = 5  # how long a write waits for a reader that finishes the log, before it gives up
 _PAGE_SIZES = (4096, 8192, 16384)  # of 32,768 the log writes so much more that adding gets slower
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-        "CREATE TABLE layer (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL)",
-        """CREATE TABLE file (
-            number INTEGER PRIMARY KEY, root TEXT NOT NULL, shown TEXT NOT NULL,
-            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL,
-            told TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT,
-            UNIQUE (root, shown))""",
-        """CREATE TABLE record (
-            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
-            file INTEGER NOT NULL REFERENCES file ON DELETE CASCADE, frame_index INTEGER NOT NULL,
-            patient TEXT, study TEXT, series TEXT, class TEXT NOT NULL, modality TEXT, source TEXT,
-            predicted TEXT, probability REAL,
-            labels TEXT NOT NULL, attributes TEXT NOT NULL, provenance TEXT NOT NULL, posterior BLOB)""",
-        "CREATE INDEX record_by_class ON record (class, id)",
-        "CREATE INDEX record_by_file ON record (file)",
-        "CREATE INDEX record_by_patient ON record (patient)",
-        """CREATE TABLE feature (
-            record INTEGER NOT NULL REFERENCES record ON DELETE CASCADE,
-            layer INTEGER NOT NULL REFERENCES layer, data BLOB NOT NULL,
-            PRIMARY KEY (record, layer))""",
-        """CREATE TABLE duplicate (
-            file INTEGER NOT NULL REFERENCES file ON DELETE CASCADE, id TEXT NOT NULL,
-            PRIMARY KEY (file, id)) WITHOUT ROWID""",
-        "CREATE INDEX duplicate_by_id ON duplicate (id)",
-    ),
-)
 
 
 def page_size(dims: Sequence[int]) -> int:
@@ -82,15 +51,15 @@ def create_database(directory: Path, dims: Sequence[int], fill: Callable[[sqlite
             new.unlink(missing_ok=True)
             with closing(_connect(new, "rwc")) as connection:
                 connection.execute(f"PRAGMA page_size = {page_size(dims)}")
+                migrate(connection)
                 with transaction(connection):
-                    migrate(connection)
                     fill(connection)
             os.replace(new, directory / DATABASE)
 
 
 def check_vacant(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
-        raise BadGallery(f"{directory} is a file; a gallery is a folder")
+        raise BadGallery("a gallery is a folder, and --gallery names a file")
     if (directory / DATABASE).exists():
         raise BadGallery(f"there is a gallery in {directory} already")
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
@@ -98,12 +67,15 @@ def check_vacant(directory: Path) -> None:
         raise BadGallery(f"{directory} holds other files; a gallery needs a folder of its own")
 
 
-def connect_existing(directory: Path) -> sqlite3.Connection:
-    """Raises BadGallery when there is none, or one this program cannot use."""
+def connect_existing(directory: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    """Raises BadGallery when there is none, or one this program cannot use.
+
+    any_thread: it may be used in other threads than this one, in one at a time.
+    """
     if not (directory / DATABASE).is_file():
         raise BadGallery(f"there is no gallery in {directory}; make one with `cbmir index`")
     with sentences(directory):
-        connection = _connect(directory / DATABASE, "rw")
+        connection = _connect(directory / DATABASE, "rw", any_thread)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             _bring_up(directory, connection)
@@ -119,17 +91,29 @@ def _bring_up(directory: Path, connection: sqlite3.Connection) -> None:
         raise BadGallery(f"{directory / DATABASE} is no database of cbmir; delete it and index again")
     if version > len(MIGRATIONS):
         raise BadGallery(f"the gallery in {directory} was made by a newer cbmir; use that one")
-    if version < len(MIGRATIONS):
-        with transaction(connection):
-            migrate(connection)
+    migrate(connection)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the schema to today's, inside a transaction."""
-    for statements in MIGRATIONS[_version(connection) :]:
-        for statement in statements:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    """Brings the schema to today's, step by step; cut short, it goes on with the step it was at."""
+    for number, step in enumerate(MIGRATIONS, 1):
+        if _version(connection) < number:
+            _apply(connection, number, step)
+
+
+def _apply(connection: sqlite3.Connection, number: int, step: Migration) -> None:
+    if callable(step):
+        step(connection)
+        connection.execute(f"PRAGMA user_version = {number}")
+        return
+    connection.execute("PRAGMA foreign_keys = OFF")  # or a table that is made anew would take others' rows with it
+    connection.execute("PRAGMA secure_delete = ON")
+    with transaction(connection):
+        if _version(connection) < number:  # else another process has just done it
+            for statement in step:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def take_lock(directory: Path) -> sqlite3.Connection:
@@ -174,9 +158,9 @@ def sentences(directory: Path) -> Iterator[None]:
         raise BadGallery(f"the gallery {directory} cannot be used: {error.strerror or error}") from None
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, any_thread: bool = False) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=not any_thread)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import BadGallery, Outcome
-from ..sources import path_of
 from ..types import Float32, Record
 
 OWNERS = ("patient", "study", "series")
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of a source as it was when it was last looked at.
+class StoredFile(NamedTuple):
+    """A file of a source as it was when it was last looked at. Nothing here tells where it is but `place`, sealed.
 
-    root: folder of the source, absolute; shown: the path below it. told: digest of what the source said about the
-    file (labels, patient); a file of which something else is told counts as changed. content_hash: sha256, hex.
+    name, folder: keyed digests of where the file is and of the folder of its source; handle: how reports call it.
+    place: sealed (privacy.py); empty for a file of which a gallery of version 1 knew. content: keyed digest of the
+    bytes, "" when they were not read. told: digest of what the source said about the file (labels, patient); a file
+    of which something else is told counts as changed. reason: why it gave no images, or fewer than it might.
+    attempts: how often the same reader has looked at the same file and failed; reader: which version of the program.
     """
 
-    root: str
-    shown: str
+    name: str
+    folder: str
+    handle: str
+    place: bytes
     size: int
     mtime_ns: int
-    content_hash: str
+    content: str
     told: str
     outcome: Outcome
     reason: str | None = None
+    attempts: int = 1
+    reader: str = ""
 
-    @property
-    def path(self) -> Path:
-        """Where the file was."""
-        return path_of(self.root, self.shown)
+
+Gone = Callable[[StoredFile], bool]
+"""Whether a file is no longer where it was."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,27 @@ class Entry:
     features: Mapping[str, Float32] = field(default_factory=dict)
     posterior: Float32 | None = None
 
+    @property
+    def keeps_records(self) -> bool:
+        """A file that has become unreadable keeps the images it gave before."""
+        return not self.records and self.file.outcome not in ("decoded", "partial")
+
 
 @dataclass(frozen=True)
 class Added:
-    """What a write changed. duplicates: (id, shown) of images that another file had brought before."""
+    """What a write changed.
 
-    added: int
-    replaced: int
+    replaced: records lost by files that gave others. moved: images that went over from a file that is gone.
+    duplicates: (id, handle) of images that another file had brought before; conflicts: the ids of those that show
+    other pixels. pixel_duplicates: (id, id) of an image and of one with other id and the same pixels, there before.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    moved: int = 0
     duplicates: tuple[tuple[str, str], ...] = ()
+    conflicts: tuple[str, ...] = ()
+    pixel_duplicates: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

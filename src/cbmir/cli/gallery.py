@@ -1,0 +1,162 @@
+"""The verbs on a gallery and on single files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import console
+from ..errors import OUTCOMES, UsageError
+from ..types import GATES, HIDES
+from .options import (
+    PathArgument,
+    gallery_option,
+    json_option,
+    precision_option,
+    runtime_option,
+    window_of,
+    workers_option,
+)
+
+
+@click.command()
+@click.argument("path", type=PathArgument)
+@json_option
+def info(path: Path, as_json: bool) -> None:
+    """Say what a file, encoder or gallery is."""
+    from ..jobs import describe
+
+    console.show(describe(path), as_json, console.pairs)
+
+
+@click.command()
+@click.argument("file", type=PathArgument)
+@click.option("--out", type=PathArgument, required=True, help="The picture to write (.png), at full resolution.")
+@click.option("--frame", type=click.IntRange(1), default=1, show_default=True, help="Frame of a multi-frame FILE.")
+@click.option("--window", metavar="CENTER,WIDTH", help="Instead of the window of the file.")
+@json_option
+def render(file: Path, out: Path, frame: int, window: str | None, as_json: bool) -> None:
+    """Draw an image as its file wants to be shown."""
+    from ..jobs import render_file
+
+    console.show(render_file(file, out, frame_number=frame, window=window_of(window)), as_json, console.pairs)
+
+
+@click.command()
+@click.argument("sources", type=PathArgument, nargs=-1, required=True)
+@gallery_option
+@click.option("--encoder", "encoder_name", help="Directory or name; needed for a new gallery. [default: pixels]")
+@click.option("--split", help="Only the rows of this split.")
+@click.option("--strict", is_flag=True, help="Exit 1 when a file could not be read.")
+@click.option(
+    "--duplicates",
+    type=click.Choice(["keep", "skip"]),
+    default="keep",
+    show_default=True,
+    help="Whether an image whose pixels are in the gallery already becomes another one.",
+)
+@click.option("--mask-burned-in", is_flag=True, help="Black out what lies outside the regions of ultrasound pictures.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest time for one file.",
+)
+@click.option("--memory", "memory_mib", type=click.IntRange(256), metavar="MIB", help="The most memory of one worker.")
+@runtime_option
+@precision_option
+@workers_option
+@json_option
+def index(sources: Sequence[Path], directory: Path, strict: bool, as_json: bool, **options: Any) -> None:
+    """Bring a gallery up to date with files, folders, archives or manifests. Killed, it goes on where it was."""
+    from ..jobs import IndexSettings, index_into
+
+    encoder_name, split = options.pop("encoder_name"), options.pop("split")
+    with console.progress("indexing") as tell:
+        report = index_into(
+            directory,
+            sources,
+            encoder_name=encoder_name,
+            split=split,
+            settings=IndexSettings(**options),
+            on_progress=lambda done, total, outcomes: tell(done, total, console.not_decoded(outcomes)),
+        )
+    console.show(report.as_dict(), as_json, console.index_lines)
+    if strict and report.unreadable:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("file", type=PathArgument, required=False)
+@click.option("--id", "record_id", help="Search with an image of the gallery instead of a file.")
+@gallery_option
+@click.option("-k", type=int, default=10, show_default=True, help="How many hits.")
+@click.option("--gate", type=click.Choice(GATES), default="off", show_default=True, help="Use of the predicted class.")
+@click.option("--layer", help="Features of which layer. [default: the encoder's first]")
+@click.option("--hide-same", "hide", type=click.Choice(HIDES), default="patient", show_default=True)
+@click.option("--frame", type=click.IntRange(1), default=1, show_default=True, help="Frame of a multi-frame FILE.")
+@click.option("--encoder", "encoder_name", help="Where the gallery's encoder is now, if it has moved.")
+@click.option("--strip", type=PathArgument, help="Also draw query and hits into this picture (.png or .svg).")
+@json_option
+def search(file: Path | None, record_id: str | None, directory: Path, as_json: bool, **options: Any) -> None:
+    """Find the images most like a FILE, or like an image of the gallery (--id)."""
+    from ..gallery import Gallery
+
+    if (file is None) == (record_id is None):
+        raise UsageError("Give either a FILE or --id.")
+    if options["strip"]:
+        from ..jobs import check_strip
+
+        check_strip(options["strip"])
+    wanted = {"k": options["k"], "layer": options["layer"], "gate": options["gate"], "hide": options["hide"]}
+    with Gallery.open(directory) as gallery:
+        if record_id is not None:
+            ranking = gallery.search_id(record_id, **wanted)
+        else:
+            assert file is not None
+            from ..jobs import search_file
+
+            ranking = search_file(
+                gallery, file, frame_number=options["frame"], encoder_name=options["encoder_name"], **wanted
+            )
+        console.show(console.ranking_document(ranking), as_json, console.ranking_lines)
+        if options["strip"]:
+            from ..jobs import draw_strip
+
+            draw_strip(gallery, ranking, file, options["frame"], options["strip"])
+
+
+@click.command()
+@gallery_option
+@click.argument("handles", nargs=-1, metavar="[HANDLE]...")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Only the files of this outcome.")
+@json_option
+def files(directory: Path, handles: Sequence[str], outcome: str | None, as_json: bool) -> None:
+    """Say where the files of a gallery are: all, or those that a report names by HANDLE.
+
+    The only verb that prints paths of a gallery's files, which may name patients. It needs the gallery's key.
+    """
+    from ..jobs import places
+
+    console.show({"files": places(directory, handles, outcome)}, as_json, console.file_lines)
+
+
+@click.command()
+@gallery_option
+@json_option
+def verify(directory: Path, as_json: bool) -> None:
+    """Compare files, records, features and search matrices of a gallery. Exit 1 when something is wrong."""
+    from ..gallery import Gallery
+
+    with Gallery.open(directory) as gallery:
+        found = gallery.verify()
+    console.show(found, as_json, lambda f: f["problems"] or [f"{f['records']} records, nothing wrong"])
+    if not found["ok"]:
+        sys.exit(1)

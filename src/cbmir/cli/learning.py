@@ -1,0 +1,194 @@
+"""The verbs that train and measure, and the demo that does the whole job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import console
+from ..errors import UsageError
+from ..types import GATES, ImageRef
+from .options import (
+    PathArgument,
+    apart_of,
+    json_option,
+    precision_option,
+    runtime_option,
+    set_option,
+    workers_option,
+)
+
+
+@click.command()
+@click.argument("source", type=PathArgument)
+@click.option(
+    "--recipe", "recipe_name", default="paper-practical", show_default=True, help="paper, paper-practical or demo."
+)
+@click.option("--out", type=PathArgument, required=True, help="Directory of the encoder; a killed run goes on there.")
+@click.option("--split", default="train", show_default=True, help="Rows to train on, when it has splits.")
+@click.option("--validation", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Part of patients.")
+@click.option(
+    "--fcl3",
+    type=click.Choice(["separate", "output"]),
+    default="separate",
+    show_default=True,
+    help="Reading of FCL3: its own 4096 neurons, or the output layer.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
+@set_option
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--seed", type=int, default=24, show_default=True)
+@workers_option
+@json_option
+def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Train the network on labelled images. SOURCE: manifest or folder of classes."""
+    from ..jobs import of_split
+    from ..privacy import load_pseudonyms
+    from ..recipes import recipe_named
+    from ..sources import labelled
+
+    recipe = recipe_named(recipe_name, options["changes"], epochs=options["epochs"])
+    refs = labelled(source)
+    if any(ref.split for ref in refs):
+        refs = of_split(refs, options["split"])
+    from ..train import train as run
+
+    with console.progress("decoding") as decoding, console.training_progress() as training:
+        report = run(
+            refs,
+            recipe,
+            out,
+            pseudonyms=load_pseudonyms(),
+            validation_fraction=options["validation"],
+            seed=options["seed"],
+            separate_fcl3=options["fcl3"] == "separate",
+            device=options["device"],
+            workers=options["workers"],
+            on_decode=decoding,
+            on_progress=training,
+        )
+    console.show(report.as_dict(), as_json, console.training_lines)
+
+
+@click.command()
+@click.argument("source", type=PathArgument)
+@click.option("--out", type=PathArgument, required=True, help="Directory for metrics.json, figures and report.html.")
+@click.option("--encoder", "encoder_name", help="Directory or name.")
+@click.option("--relevant", default="class", show_default=True, help="The label column that says what is relevant.")
+@click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated.")
+@click.option("--gate", "gates", type=click.Choice(GATES), multiple=True, help="Only this gate; may be repeated.")
+@runtime_option
+@precision_option
+@click.option("--folds", "n_folds", type=int, help="Instead: cross-validate a recipe by patient on the train side.")
+@click.option("--fold", "only", type=click.IntRange(1), help="With --folds: only this one.")
+@click.option("--recipe", "recipe_name", default="paper-practical", show_default=True, help="With --folds.")
+@click.option("--epochs", type=click.IntRange(1), help="With --folds: instead of the recipe's.")
+@click.option("--validation", type=click.FloatRange(0, 0.9), default=0.0, show_default=True, help="With --folds.")
+@set_option
+@click.option("--apart", help="COLUMN=VALUE: report these queries apart, e.g. source=usanotai.")
+@workers_option
+@json_option
+@click.pass_context
+def evaluate(context: click.Context, /, source: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Measure an encoder on a manifest's split: gallery = train, queries = test. Or, with --folds, a recipe."""
+    from ..sources import labelled
+
+    with_encoder, with_folds = options["encoder_name"] is not None, options["n_folds"] is not None
+    if with_encoder == with_folds:
+        raise UsageError("Give either --encoder or --folds.")
+    _refuse(context, FOR_ENCODER if with_folds else FOR_FOLDS, "--folds" if with_folds else "--encoder")
+    refs = labelled(source)
+    if with_folds:
+        _cross_validate(refs, out, as_json, **options)
+    else:
+        _evaluate(refs, out, as_json, **options)
+
+
+FOR_ENCODER = ("relevant", "layers", "gates", "runtime", "precision")
+FOR_FOLDS = ("only", "recipe_name", "epochs", "validation", "changes")
+
+
+def _refuse(context: click.Context, names: Sequence[str], beside: str) -> None:
+    """Options that would be ignored are a mistake."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise UsageError(f"{parameter.opts[0]} has no meaning beside {beside}.")
+
+
+def _evaluate(refs: list[ImageRef], out: Path, as_json: bool, **options: Any) -> None:
+    from ..encoder import load_encoder
+    from ..evaluate import evaluate_split
+    from ..privacy import load_pseudonyms
+    from ..report import write_report
+
+    encoder = load_encoder(options["encoder_name"], runtime=options["runtime"], precision=options["precision"])
+    out.mkdir(parents=True, exist_ok=True)
+    with console.progress("extracting") as tell:
+        evaluation = evaluate_split(
+            refs,
+            encoder,
+            load_pseudonyms(),
+            relevant=options["relevant"],
+            layers=options["layers"] or None,
+            gates=options["gates"] or None,
+            apart=apart_of(options["apart"]),
+            workers=options["workers"],
+            on_progress=tell,
+        )
+    report = write_report(
+        evaluation.metrics,
+        out,
+        examples=evaluation.examples,
+        samples=evaluation.samples,
+        pictures=evaluation.pictures,
+    )
+    console.show(evaluation.metrics, as_json, lambda m: [*console.evaluation_lines(m), f"wrote {report}"])
+
+
+def _cross_validate(refs: list[ImageRef], out: Path, as_json: bool, **options: Any) -> None:
+    from ..crossval import cross_validate
+    from ..jobs import of_split
+    from ..recipes import recipe_named
+
+    train_side = of_split(refs, "train") if any(ref.split for ref in refs) else refs
+    with console.progress("working") as tell, console.training_progress() as training:
+        report = cross_validate(
+            train_side,
+            recipe_named(options["recipe_name"], options["changes"], epochs=options["epochs"]),
+            out,
+            n_folds=options["n_folds"],
+            only=options["only"],
+            validation_fraction=options["validation"],
+            apart=apart_of(options["apart"]),
+            workers=options["workers"],
+            on_progress=tell,
+            on_training=training,
+        )
+    console.show({"report": str(report)}, as_json, lambda _: [f"wrote {report}"])
+
+
+@click.command()
+@click.argument("source", type=PathArgument, required=False)
+@click.option("--out", type=PathArgument, default=Path("out/demo"), show_default=True)
+@click.option("--encoder", "encoder_name", help="Use this encoder instead of training one.")
+@workers_option
+@json_option
+def demo(source: Path | None, out: Path, encoder_name: str | None, workers: int | None, as_json: bool) -> None:
+    """The whole job on SOURCE, or on the DICOM files that come with pydicom: index, search, evaluate, report."""
+    from ..demo import run_demo
+
+    with console.progress("working") as tell, console.training_progress() as training:
+        result = run_demo(
+            source,
+            out,
+            encoder_name=encoder_name,
+            workers=workers,
+            on_progress=tell,
+            on_training=training,
+            say=lambda line: click.echo(line, err=True),
+        )
+    console.show(result, as_json, console.demo_lines)
