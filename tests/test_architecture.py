@@ -43,7 +43,7 @@ HOMES = {
     "sqlite3": {"store"},
     "tensorboard": {"fitting"},
     "tifffile": {"images.tiff"},
-    "torch": {"fitting", "networks", "runtime", "train"},
+    "torch": {"baselines", "fitting", "networks", "runtime", "train"},
 }
 """Outside library -> the stages or modules that may import it."""
 
