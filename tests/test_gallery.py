@@ -258,7 +258,8 @@ def test_the_files_of_a_gallery_are_told_to_whoever_has_the_key(empty: Gallery, 
 
 def test_no_byte_of_the_database_names_a_file_folder_or_content(empty: Gallery, pseudonyms: Pseudonyms) -> None:
     ref = ImageRef(Path("/data/Canary/x/Ann.png"), "x/Ann.png", labels={"class": "knee"}, patient="Canary")
-    empty.add([of_file(ref), of_file(ImageRef(Path("/data/Canary/Ann.zip"), "Ann.zip/Bob", member="Bob"), "b")], pseudonyms)
+    inside = ImageRef(Path("/data/Canary/Ann.zip"), "Ann.zip/Bob", member="Bob")
+    empty.add([of_file(ref), of_file(inside, "b")], pseudonyms)
     empty.verify()
     data = b"".join(path.read_bytes() for path in empty.directory.rglob("*") if path.is_file())
     assert pseudonyms.handle("/data/Canary", "x/Ann.png").encode() in data
