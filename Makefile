@@ -6,6 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 OUT    ?= out/demo
 DATA   ?=
+FLAGS  ?=
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -13,7 +14,8 @@ DATA   ?=
 
 help:
 	@echo "make demo              index, search and evaluate the DICOM files that come with pydicom"
-	@echo "make demo DATA=folder  the same with your folder or manifest.csv"
+	@echo "make demo DATA=folder  the same with your folder or manifest.csv; with one folder per class and no manifest:"
+	@echo "                       make demo DATA=folder FLAGS=--classes-from-folders"
 	@echo "make test              the tests that take seconds (make test-all: the long ones too)"
 	@echo "make check             style and types"
 	@echo "make bench             speed, memory and growth as one table (DATA=folder measures yours)"
@@ -27,11 +29,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; minutes on a slow line)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt torch
-	@$(PIP) install -c constraints.txt -e '.[torch,openvino,dev]'
+	@$(PIP) install -c constraints.txt -e '.[torch,openvino,benchmark,frozen,fetch,dev]'
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/cbmir demo $(if $(DATA),'$(DATA)') --out '$(OUT)'
+	@$(BIN)/cbmir demo $(if $(DATA),'$(DATA)') --out '$(OUT)' $(FLAGS)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m 'not long'

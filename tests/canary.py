@@ -25,6 +25,8 @@ from make_dicom import dicom_bytes, make_dicom
 from pictures import draw
 
 CANARY = "ZQXCANARY"
+NUMBER = "194753"
+"""Of a patient, where a file wants a number."""
 TEXT_VRS = {
     "AE": "ZQXCANARY ANN",
     "CS": "ZQXCANARY ANN",
@@ -176,6 +178,8 @@ def _write_all(root: Path) -> dict[str, Path]:
         "ZQXCANARY^ANN/zqxcanary-2.dcm": dicom(2, Modality="CT", BodyPartExamined="CHEST", Manufacturer="SIEMENS"),
         "ZQXCANARY^ANN/us.dcm": dicom(3, Modality="US", ImageType=["DERIVED", "SECONDARY", "ZQXCANARY"]),
         "ZQXCANARY^ANN/zipped.dcm.gz": gzipped(dicom(4)),
+        "zqxcanary bob/number.dcm": dicom(16, PatientID=NUMBER, InstanceNumber=NUMBER),
+        "zqxcanary bob/spacing.dcm": dicom(17, SliceThickness=f"{NUMBER}.{NUMBER}", PixelSpacing=[f"0.{NUMBER}"] * 2),
         "png/ZQXCANARY.png": png(11),
         "png/ZQXCANARY-cut.png": png(12, cut=True),
         "png/Zqxcanary.jpg": jpeg(13),
@@ -207,18 +211,19 @@ def _write_all(root: Path) -> dict[str, Path]:
 
 
 def manifest(root: Path) -> Path:
-    """Two classes on two sides, patients named, one file broken."""
+    """Two classes on two sides, patients named in a column `Patient` and as modalities, one file broken."""
     folder = root / "study of ZQXCANARY"
     folder.mkdir()
-    rows = ["path,class,patient,split"]
+    rows = ["Path,class,Patient,modality,split"]
     for number in range(12):
         name = f"ZQXCANARY-{number}.png"
         (folder / name).write_bytes(png(100 + number) if number % 2 else jpeg(100 + number))
         rows.append(
-            f"{name},{'stripes' if number % 2 else 'disc'},ZQXCANARY^ANN {number},{'test' if number > 7 else 'train'}"
+            f"{name},{'stripes' if number % 2 else 'disc'},ZQXCANARY^ANN {number},{'CT' if number % 3 else CANARY},"
+            f"{'test' if number > 7 else 'train'}"
         )
     (folder / "ZQXCANARY-cut.png").write_bytes(png(200, cut=True))
-    rows.append("ZQXCANARY-cut.png,disc,ZQXCANARY,train")
+    rows.append("ZQXCANARY-cut.png,disc,ZQXCANARY,,train")
     path = folder / "ZQXCANARY.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path

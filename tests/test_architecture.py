@@ -21,7 +21,7 @@ ORDER = [
     "preprocess", "display", "images.worker", "metrics", "networks",
     "runtime", "encoder", "extract", "store", "places", "index", "search", "calibrate", "gallery", "ingest",
     "dataset", "recipes", "packing", "fitting", "train", "distances", "baselines", "evaluate", "figures", "report",
-    "crossval", "jobs", "demo",
+    "benchmark", "crossval", "jobs", "demo",
     "console", "cli", "__main__",
 ]
 # fmt: on
@@ -30,6 +30,7 @@ ORDER = [
 HOMES = {
     "click": {"cli", "console"},
     "cryptography": {"privacy"},
+    "cv2": {"baselines"},
     "lightning_fabric": {"fitting"},
     "matplotlib": {"figures"},
     "nibabel": {"images.nifti", "images.volume"},
@@ -39,11 +40,18 @@ HOMES = {
     "pandas": {"dataset.fetch"},
     "openvino": {"runtime"},
     "pydicom": {"dataset.fetch", "images.codecs", "images.dicom", "sources"},
+    "ranx": set(),
     "rich": {"cli", "console"},
+    "scipy": {"baselines"},
+    "skimage": {"baselines"},
+    "sklearn": {"baselines"},
     "sqlite3": {"store"},
     "tensorboard": {"fitting"},
     "tifffile": {"images.tiff"},
+    "threadpoolctl": {"baselines"},
     "torch": {"baselines", "fitting", "networks", "runtime", "train"},
+    "transformers": {"baselines.frozen_hub"},
+    "yaml": {"dataset.fetch"},
 }
 """Outside library -> the stages or modules that may import it."""
 

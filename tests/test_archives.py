@@ -116,7 +116,20 @@ def test_names_that_are_no_utf8_are_kept_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a/../../x", "/etc/passwd", "C:/x", "c:x", "a\\..\\..\\x", "\\\\server\\x", "..", "a/..", "x\0.dcm"],
+    [
+        "../x",
+        "a/../../x",
+        "/etc/passwd",
+        "C:/x",
+        "c:x",
+        "a\\..\\..\\x",
+        "\\\\server\\x",
+        "\\x",
+        "c:\\x",
+        "..",
+        "a/..",
+        "x\0.dcm",
+    ],
 )
 def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     stand_in = "n" * len(name)
@@ -126,6 +139,19 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     assert bad.refused == "The name of the member leads out of the zip archive."
     assert outcome(read_member, path, bad.name) == ("refused", bad.refused)
     assert read_member(path, "good") == b"x"
+
+
+def test_a_backslash_separates_folders_as_in_archives_of_old_dotnet(tmp_path: Path) -> None:
+    names = ("scan\\1.dcm", "scan\\a\\2.dcm", "scan\\empty\\", "__MACOSX\\scan\\1.dcm", "scan\\.hidden")
+    path = write(tmp_path / "a.zip", zip_bytes({name: name.encode() for name in names}))
+    assert members(path) == (Member("scan/1.dcm"), Member("scan/a/2.dcm"))
+    assert read_member(path, "scan/a/2.dcm") == b"scan\\a\\2.dcm"
+    assert archives.count_files(path.read_bytes()) == 2
+
+
+def test_two_names_that_differ_only_in_their_separators_are_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", zip_bytes({"a/x.dcm": b"one", "a\\x.dcm": b"two"}))
+    assert refusals(path) == {"a/x.dcm": "The zip archive has several members of this name."}
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
@@ -259,6 +285,10 @@ def test_an_archive_that_has_changed_is_read_anew(tmp_path: Path) -> None:
     write(path, zip_bytes({"y": b"new one"}))
     assert refusals(path) == {"y": None}
     assert outcome(read_member, path, "x")[0] == "corrupt"
+
+
+def test_a_path_that_is_none_is_corrupt(tmp_path: Path) -> None:
+    assert outcome(members, tmp_path / "a\0.zip")[0] == "corrupt"
 
 
 def test_messages_hold_no_names(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from canary import CANARY, text_tags, write_all
+from canary import CANARY, NUMBER, text_tags, write_all
+from cbmir.gallery import Gallery
 
 ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")
 BROKEN = "broken/ZQXCANARY-cut.dcm"
@@ -121,6 +122,21 @@ def test_attributes_of_closed_vocabularies_are_kept(ward: Ward, report: dict[str
     assert told["attributes"]["manufacturer"] == "siemens"
 
 
+def test_a_patients_number_is_no_attribute(ward: Ward, report: dict[str, Any]) -> None:
+    """Neither as the number of an image nor in the digits of a length."""
+    told = {
+        name: ward.ok("info", ward.sources["folder"] / "zqxcanary bob" / name, "--json")["attributes"]
+        for name in ("number.dcm", "spacing.dcm")
+    }
+    assert "instance_number" not in told["number.dcm"]
+    assert (told["spacing.dcm"].get("slice_thickness"), told["spacing.dcm"]["pixel_spacing"]) == (None, r"0.195\0.195")
+    with Gallery.open(ward.work / "gallery") as gallery:
+        records = gallery.records(gallery.ids()).values()
+    values = {value for record in records for value in record.attributes.values()}
+    assert len(values) > 5
+    assert not [value for value in values if NUMBER in value]
+
+
 def test_index_again_and_all_the_verbs(ward: Ward, report: dict[str, Any]) -> None:
     folder = ward.sources["folder"]
     ward.run("index", folder, "--gallery", "gallery", "--strict", "--workers", "0")
@@ -143,6 +159,9 @@ def test_evaluation_and_demo(ward: Ward) -> None:
     ward.ok("evaluate", study, "--encoder", "pixels", "--out", "report", "--json")
     ward.ok("demo", study, "--encoder", "pixels", "--out", "demo")
     ward.ok("demo", ward.sources["folder"] / "ZQXCANARY^ANN", "--encoder", "pixels", "--out", "demo", "--json")
+    # a folder of patients: nobody has said that its folders are classes
+    ward.ok("demo", ward.sources["folder"], "--out", "demo")
+    ward.ok("demo", ward.sources["folder"], "--out", "demo", "--json")
 
 
 def test_wrong_turns(ward: Ward, report: dict[str, Any]) -> None:

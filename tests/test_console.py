@@ -9,6 +9,7 @@ from time import sleep
 import pytest
 
 from cbmir import console
+from cbmir.types import Ranking
 
 
 def test_a_document_is_strict_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +60,29 @@ def test_progress_tells_the_rate_before_the_total_is_known_and_the_time_left_aft
 def test_files_without_an_image_are_counted() -> None:
     assert console.not_decoded({"decoded": 5, "partial": 1, "corrupt": 2, "not_an_image": 1}) == "3 without an image"
     assert console.not_decoded({"decoded": 5, "partial": 1}) == ""
+
+
+def test_an_index_run_is_told_with_what_deserves_a_look() -> None:
+    counts = {"added": 3, "unchanged": 2, "vanished": 0, "duplicates": 0}
+    report = {**counts, "outcomes": {"decoded": 1, "corrupt": 0, "not_an_image": 2}, "failed": [], "html": "page"}
+    quiet = [
+        "3 images added, 2 files unchanged, 0 vanished, 0 duplicates left out",
+        "files by outcome: 1 decoded, 2 not an image",
+        "run report: page",
+    ]
+    assert console.index_lines(report) == quiet
+    assert console.index_lines(report | dict.fromkeys(console.NOTED, 0)) == quiet
+    told = console.index_lines(report | {"moved": 1, "conflicts": 2, "pixel_duplicates": 3, "burned_in": 4})
+    assert [line.split()[0] for line in told[1:5]] == ["1", "2", "3", "4"]
+    assert told[4] == "4 images that may show burned-in text"
+
+
+def test_the_frame_that_was_searched_by_is_told() -> None:
+    ranking = Ranking((), "pixels", "off", n_candidates=7)
+    document = console.ranking_document(ranking, 5)
+    assert document["query"]["frame"] == 5
+    assert console.ranking_lines(document)[0] == "frame 5 of the file, layer pixels, gate off, 7 images compared"
+    assert console.ranking_lines(console.ranking_document(ranking))[0] == "layer pixels, gate off, 7 images compared"
 
 
 def test_progress_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:

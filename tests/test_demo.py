@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cbmir.demo import bundled_files, run_demo
-from cbmir.errors import UsageError
+from cbmir.errors import BadManifest, UsageError
 from cbmir.gallery import Gallery
 from cbmir.recipes import DEMO
 from make_dicom import make_dicom, save_dicom
@@ -92,11 +92,28 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
         run_demo(tmp_path / "nowhere", tmp_path / "out", say=lambda _: None)
 
 
+def test_folders_are_classes_only_where_somebody_says_so(tmp_path: Path) -> None:
+    """A folder per patient looks the same as one per class, and classes are kept as they are."""
+    wards = draw_folder(tmp_path / "wards", per_class=6)
+    told = {"out": tmp_path / "out", "encoder_name": "pixels", "workers": 0, "say": lambda _: None}
+    plain, classes = run_demo(wards, **told), run_demo(wards, **told, class_folders=True)
+    assert (plain["mAP"] is None, classes["mAP"] is None) == (True, False)
+    for result, groups in ((plain, {""}), (classes, {"disc", "stripes"})):
+        with Gallery.open(Path(result["gallery"])) as gallery:
+            assert {record.group for record in gallery.records(gallery.ids()).values()} == groups
+
+
+def test_class_folders_that_are_not_there_are_said(tmp_path: Path) -> None:
+    some = copied(tmp_path / "some", "CT_small.dcm")
+    with pytest.raises(BadManifest, match="no classes"):
+        run_demo(some, tmp_path / "out", class_folders=True, say=lambda _: None)
+
+
 @pytest.mark.long
 def test_with_classes_it_does_the_whole_job(tmp_path: Path) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=10)
     recipe = replace(DEMO, epochs=1, batch_size=4)
-    result = run_demo(pictures, tmp_path / "out", recipe=recipe, workers=0, say=lambda _: None)
+    result = run_demo(pictures, tmp_path / "out", class_folders=True, recipe=recipe, workers=0, say=lambda _: None)
     work = Path(result["gallery"]).parent
     metrics = json.loads((work / "report" / "metrics.json").read_text())
     assert result["mAP"] == metrics["retrieval"]["FCL1"]["off"]["mAP"]

@@ -107,11 +107,33 @@ def test_records_that_go_round_in_circles_end(tmp_path: Path) -> None:
     assert [ref.shown for ref in sources.open_source(write(tmp_path, data))] == ["A", "B"]
 
 
+def open_ended(*parts: bytes) -> bytes:
+    """A DICOMDIR whose sequence of records has no length, up to what is given."""
+    return HEAD + struct.pack("<HH2s2xI", 4, 0x1220, b"SQ", 0xFFFFFFFF) + b"".join(parts)
+
+
+END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+PADDING = struct.pack("<HH2s2xI", 0xFFFC, 0xFFFC, b"OB", 400)
+
+
+@pytest.mark.parametrize("after", [b"", PADDING + bytes(400), PADDING + b"\1" * 400, bytes(2000)])
+def test_padding_may_follow_a_sequence_without_a_length(tmp_path: Path, after: bytes) -> None:
+    data = open_ended(record("A"), record("B"), END, after)
+    assert [ref.shown for ref in sources.open_source(write(tmp_path, data))] == ["A", "B"]
+
+
+@pytest.mark.parametrize("last", [b"", record("C")[:-2], record("C"), END + record("C")])
+def test_a_sequence_without_a_length_that_is_cut_off_is_found_out(tmp_path: Path, last: bytes) -> None:
+    with pytest.raises(BadManifest, match="is cut off"):
+        sources.open_source(write(tmp_path, open_ended(record("A"), END, record("B"), last)))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (HEAD, "has no directory records"),
         (dicomdir_bytes(), "names no files"),
+        (open_ended(END), "names no files"),
         (dicomdir_bytes("A", "B")[:-3], "is cut off"),
     ],
 )

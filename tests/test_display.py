@@ -42,6 +42,11 @@ def test_a_voi_lut_comes_before_windows() -> None:
     assert shown(grey([[9, 11, 12, 99]], voi_lut=(10.0, table), windows=(Window(0, 1),))) == [0, 51, 255, 255]
 
 
+def test_what_is_no_number_has_no_place_in_a_voi_lut_and_is_black() -> None:
+    table = np.array([0.2, 0.4, 1], dtype=np.float32)
+    assert shown(grey([[10, np.nan, 99]], voi_lut=(10.0, table))) == [51, 0, 255]
+
+
 def test_eight_bits_without_a_window_are_shown_as_they_are() -> None:
     every = np.arange(256)[None]
     assert shown(grey(every, value_range=(0, 255))) == every[0].tolist()

@@ -16,10 +16,10 @@ import pytest
 
 from cbmir.errors import BadGallery, UsageError
 from cbmir.extract import Extracted
-from cbmir.gallery import Gallery, root_of
+from cbmir.gallery import Gallery
 from cbmir.images.worker import Decoded
 from cbmir.index.matrix import open_matrix
-from cbmir.places import Place
+from cbmir.places import Place, root_of
 from cbmir.privacy import Pseudonyms
 from cbmir.types import ImageRef, Ranking, Record
 from toys import ToyEncoder
@@ -372,3 +372,39 @@ print([name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "c e\n[]\n"
+
+
+@pytest.mark.parametrize("made_before", [True, False])
+def test_a_gallery_that_cannot_be_written_is_searched_told_and_verified(
+    gallery: Gallery, pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch, made_before: bool
+) -> None:
+    answer = gallery.search_id("d") if made_before else None
+    gallery.close()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    before = {path: path.read_bytes() for path in gallery.directory.rglob("*") if path.is_file()}
+    with Gallery.open(gallery.directory) as again:
+        assert ids(again.search_id("d")) == ["c", "e", "f", "b", "a"]
+        assert answer in (None, again.search_id("d"))
+        assert again.verify() == {"ok": True, "records": 6, "problems": []}
+        assert again.info()["records"] == len(list(again.files(pseudonyms))) == 6
+        with pytest.raises(BadGallery, match="read-only"), again.writing():
+            pass
+    assert {path: path.read_bytes() for path in gallery.directory.rglob("*") if path.is_file()} == before
+
+
+def test_a_matrix_whose_folder_cannot_be_written_is_made_in_memory(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = gallery.directory / "matrix"
+    folder.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+    assert ids(gallery.search_id("d", 1)) == ["c"]
+    assert list(folder.iterdir()) == []
+
+
+def test_files_without_a_place_are_not_listed(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
+    gallery._store._connection.execute("UPDATE file SET place = x'', handle = '' WHERE number > 2")
+    assert [place.path for place in gallery.files(pseudonyms)] == ["/data/a.png", "/data/b.png"]
+    assert gallery.info()["files"] == {"decoded": 6}

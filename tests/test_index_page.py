@@ -21,6 +21,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "conflicting_images": ["11" * 16, "22" * 16],
         "moved": 0,
         "pixel_duplicates": 5,
+        "skipped": 3,
         "burned_in": 6,
         "seconds": 4.0,
         "rate": 10.25,

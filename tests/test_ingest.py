@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from cbmir import sources
-from cbmir.errors import BadGallery, Outcome
+from cbmir.errors import BadGallery, BadImage, Outcome
 from cbmir.gallery import Gallery
+from cbmir.images.limits import guarded
 from cbmir.images.worker import Decoded, decode_one
 from cbmir.ingest import IndexReport, index_source
 from cbmir.ingest.tally import Tally, find_total
@@ -470,7 +471,7 @@ def test_images_that_may_show_text_are_counted() -> None:
     records = Record("a", attributes={"burned_in": "stated"}), Record("b", attributes={"modality": "US"})
     file = StoredFile("name", "folder", "handle", b"", 1, 2, "aa", "", "decoded")
     tally.commit([Entry(file, records)], Added(added=2))
-    assert (tally.burned_in, tally.added.added) == (1, 2)
+    assert (tally.burned_in, tally.added) == (1, 2)
 
 
 def test_when_the_first_of_two_copies_changes_the_other_takes_its_place(
@@ -624,3 +625,226 @@ def test_a_second_run_beside_is_told_in_one_sentence(gallery: Gallery, pseudonym
         pytest.raises(BadGallery, match="another process is writing"),
     ):
         index_source([], gallery, ENCODER, pseudonyms)
+
+
+def rename(folder: Path, *names: tuple[str, str]) -> None:
+    """All at once: a name that is given may be one that is taken."""
+    for old, new in names:
+        (folder / old).rename(folder / f"{new}.tmp")
+    for _, new in names:
+        (folder / f"{new}.tmp").rename(folder / new)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_renumbered_files_keep_all_their_images_in_one_run(
+    run: Any, folder: Path, gallery: Gallery, step: int, pseudonyms: Pseudonyms
+) -> None:
+    for number in range(6):
+        os.utime(folder / f"{number}.png", ns=(number, number))
+    run()
+    ids = gallery.ids()
+    rename(folder, *[(f"{number}.png", f"{(number + step) % 6}.png") for number in range(6)])
+    report = run()
+    assert gallery.ids() == ids
+    assert (report.duplicates, report.vanished) == (0, 0)
+    assert places(gallery, pseudonyms) == sorted(folder.iterdir())
+    assert (run().unchanged, gallery.ids()) == (6, ids)
+    assert gallery.verify()["ok"]
+
+
+def test_two_files_that_swap_names_keep_both_images(run: Any, folder: Path, gallery: Gallery) -> None:
+    run()
+    ids = gallery.ids()
+    os.utime(folder / "0.png", ns=(1, 1))
+    rename(folder, ("0.png", "1.png"), ("1.png", "0.png"))
+    run()
+    assert gallery.ids() == ids
+    assert run().unchanged == 6
+
+
+def test_an_archive_written_anew_and_renumbered_keeps_the_images_that_are_in_it(
+    run: Any, tmp_path: Path, gallery: Gallery
+) -> None:
+    (tmp_path / "zips").mkdir()
+    path = tmp_path / "zips" / "a.zip"
+    archive(path, a=1, b=2, c=3, d=4, e=5)
+    run(tmp_path / "zips")
+    ids = set(gallery.ids())
+    archive(path, a=2, b=3, c=4, d=5)
+    os.utime(path, ns=(1, 1))
+    run(tmp_path / "zips")
+    assert gallery.count == 4  # the image of 1 was replaced by that of 2, where it was
+    assert set(gallery.ids()) < ids
+    assert gallery.verify()["ok"]
+
+
+def test_the_first_of_two_copies_stays_when_only_its_time_changes(
+    run: Any, folder: Path, gallery: Gallery, pseudonyms: Pseudonyms
+) -> None:
+    run()
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    os.utime(folder / "0.png", ns=(1, 1))
+    report = run()
+    assert (report.moved, report.duplicates, report.unchanged) == (0, 1, 6)
+    assert folder / "0.png" in places(gallery, pseudonyms)
+    assert run().unchanged == 7
+
+
+def test_images_kept_with_the_pixels_of_others_are_not_skipped(run: Any, tmp_path: Path) -> None:
+    for name in ("first", "other", "third"):
+        slice_of(tmp_path / "uids" / f"{name}.dcm", 1)
+    kept = run(tmp_path / "uids")
+    assert (kept.skipped, kept.pixel_duplicates, kept.added) == (0, 2, 3)
+
+
+def test_who_was_left_out_for_its_pixels_takes_over_when_the_first_has_gone(
+    run: Any, tmp_path: Path, gallery: Gallery, looked_at: list[str], pseudonyms: Pseudonyms
+) -> None:
+    folder = tmp_path / "uids"
+    for name in ("first", "second", "third"):
+        slice_of(folder / f"{name}.dcm", 1)
+    report = run(folder, duplicates="skip")
+    assert (report.added, report.skipped, report.duplicates) == (1, 2, 0)
+    (folder / "first.dcm").unlink()
+    assert run(folder, duplicates="skip").vanished == 1
+    looked_at.clear()
+    report = run(folder, duplicates="skip")
+    assert (report.moved, report.added, report.skipped, gallery.count) == (1, 0, 1, 1)
+    assert places(gallery, pseudonyms) == [folder / "second.dcm"]
+    looked_at.clear()
+    assert (run(folder, duplicates="skip").unchanged, looked_at) == (2, [])
+    assert gallery.info()["files"] == {"decoded": 2}
+
+
+def limited(outcome: Outcome, tried: list[str], reason: str = "Its reason.") -> Callable[..., Decoded]:
+    def look(ref: ImageRef, *others: Any) -> Decoded:
+        tried.append(ref.shown)
+        return Decoded(ref, outcome, reason)
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more", "option"),
+    [
+        ("timed_out", {"timeout_s": 61}, "--timeout"),
+        ("crashed", {"memory_bytes": 2**33}, "--memory"),
+        ("crashed", {"memory_bytes": None}, "--memory"),
+        ("refused", {"memory_bytes": 2**33}, "--memory"),
+    ],
+)
+def test_what_failed_under_limits_is_tried_again_under_larger_ones_only(
+    run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, more: dict[str, Any], option: str
+) -> None:
+    tried: list[str] = []
+    with pytest.raises(BadImage) as caught, guarded("crashed", ""):
+        raise MemoryError
+    monkeypatch.setattr("cbmir.images.worker.decode_one", limited(outcome, tried, caught.value.reason))
+    path = folder / "3.png"
+    for _ in range(3):
+        run(path)
+    so_far = len(tried)
+    assert so_far == (1 if outcome == "refused" else 2)
+    assert option in run(path).failed[0]["reason"]
+    run(path, timeout_s=10, memory_bytes=2**28)
+    assert len(tried) == so_far
+    for _ in range(4):
+        run(path, **more)
+    assert len(tried) == 2 * so_far
+    run(path)
+    assert len(tried) == 2 * so_far
+
+
+def test_more_time_is_no_reason_to_look_at_what_is_damaged(run: Any, folder: Path, looked_at: list[str]) -> None:
+    (folder / "3.png").write_text("no picture")
+    run()
+    looked_at.clear()
+    run(timeout_s=600, memory_bytes=None)
+    assert looked_at == []
+
+
+def test_files_that_are_not_read_at_all_are_remembered_while_they_are_the_same(
+    run: Any, tmp_path: Path, looked_at: list[str]
+) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    (folder / "empty.dcm").touch()
+    os.mkfifo(folder / "pipe")
+    with zipfile.ZipFile(folder / "a.zip", "w") as members:
+        members.writestr("../out.dcm", b"x")
+    first = run(folder)
+    assert sorted(file["outcome"] for file in first.failed) == ["not_an_image", "refused", "refused"]
+    looked_at.clear()
+    assert (run(folder).failed, looked_at) == (first.failed, [])
+    write_image(folder / "new.png", 1)
+    (folder / "new.png").replace(folder / "empty.dcm")
+    assert (run(folder).added, looked_at) == (1, ["empty.dcm"])
+
+
+def test_a_file_that_has_become_empty_keeps_its_images_and_is_remembered(
+    run: Any, folder: Path, gallery: Gallery, looked_at: list[str]
+) -> None:
+    run()
+    (folder / "3.png").write_bytes(b"")
+    assert len(run().failed) == 1
+    looked_at.clear()
+    assert (len(run().failed), looked_at, gallery.count) == (1, [], 6)
+
+
+def test_a_folder_that_can_be_read_again_is_no_failed_file_any_more(
+    run: Any, folder: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(folder / "locked" / "7.png", 7)
+    (folder / "cut.zip").write_bytes(b"PK\x03\x04 cut off")
+    scandir = os.scandir
+
+    def guarded_scandir(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", guarded_scandir)
+        assert len(run().failed) == 2
+        assert len(run().failed) == 2  # and it stays one while it cannot be read
+    assert sum(gallery.info()["files"].values()) == 8
+    archive(folder / "cut.zip", x=1)
+    report = run()
+    assert (report.failed, report.vanished) == ((), 0)
+    assert gallery.info()["files"] == {"decoded": 8}
+
+
+def test_failed_files_of_a_folder_that_has_another_name_are_forgotten(run: Any, folder: Path, gallery: Gallery) -> None:
+    (folder / "note.txt").write_text("no picture")
+    run()
+    new = folder.rename(folder.parent / "moved")
+    run(new)
+    assert gallery.info()["files"] == {"decoded": 6, "not_an_image": 1}
+
+
+def test_a_seal_that_is_damaged_stops_no_run(run: Any, folder: Path, gallery: Gallery, pseudonyms: Pseudonyms) -> None:
+    run()
+    gallery._store._connection.execute("UPDATE file SET place = x'00'")
+    rename(folder, ("3.png", "new.png"))
+    assert (run().moved, gallery.count) == (1, 6)
+    assert [place.path for place in gallery.files(pseudonyms)].count(None) == 5
+
+
+def test_a_gallery_inside_its_source_is_not_part_of_it(folder: Path, pseudonyms: Pseudonyms, tmp_path: Path) -> None:
+    with Gallery.create(folder / "gallery", ENCODER, pseudonyms) as inside:
+        for _ in range(2):
+            report = index_source(sources.open_source(folder), inside, ENCODER, pseudonyms, workers=0)
+            assert report.failed == ()
+        assert inside.info()["files"] == {"decoded": 6}
+
+
+def test_a_tally_appends_and_copies_nothing() -> None:
+    tally = Tally(None)
+    lists = tally.duplicates, tally.conflicts, tally.pixel_duplicates
+    for number in range(3):
+        tally.commit([], Added(1, 1, 1, 1, ((f"{number}", "handle"),), ("c",), (("a", "b"),)))
+    assert (tally.duplicates, len(tally.conflicts), len(tally.pixel_duplicates)) == (["0", "1", "2"], 3, 3)
+    assert (tally.added, tally.moved, tally.skipped) == (3, 3, 3)
+    assert all(now is before for now, before in zip(
+        (tally.duplicates, tally.conflicts, tally.pixel_duplicates), lists, strict=True
+    ))  # fmt: skip

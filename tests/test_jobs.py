@@ -5,17 +5,20 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
 from cbmir import figures, jobs
-from cbmir.errors import BadEncoder, BadGallery, UsageError
+from cbmir.errors import BadEncoder, BadGallery, BadImage, CbmirError, UsageError
 from cbmir.figures import Row, Tile
 from cbmir.gallery import Gallery
+from cbmir.jobs.frames import chosen_frame
 from cbmir.privacy import Pseudonyms
 from cbmir.sources import classes
+from cbmir.types import ImageRef
 from make_dicom import make_dicom, save_dicom, sequence_item
 from pictures import draw_folder
 from toys import ToyEncoder
@@ -164,11 +167,120 @@ def test_the_strip_of_members_of_an_archive_has_their_pictures(tmp_path: Path, d
     assert all(shown.pixels.std() > 0 for shown in (tile, *row.tiles))
 
 
+def test_places_are_found_by_handle_by_its_digits_and_by_the_id_of_an_image(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=1)
+    (pictures / "disc" / "broken").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+    every = jobs.places(tmp_path / "gallery", [])
+    assert len(every) == 3
+    for file in every:
+        assert jobs.places(tmp_path / "gallery", [file["handle"]]) == [file]
+        assert jobs.places(tmp_path / "gallery", [file["handle"][:12]]) == [file]
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        ids = gallery.ids()
+    assert jobs.places(tmp_path / "gallery", ids) == [file for file in every if file["outcome"] == "decoded"]
+    for unknown in ("0" * 12, "0" * 32, "0" * 12 + ".png"):
+        with pytest.raises(UsageError, match=f"knows no file {unknown}"):
+            jobs.places(tmp_path / "gallery", [every[0]["handle"], unknown])
+
+
+def test_where_there_is_a_gallery_no_key_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=1)
+    jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+    lost = tmp_path / "mistyped.key"
+    monkeypatch.setenv("CBMIR_KEY_FILE", str(lost))
+    with pytest.raises(CbmirError, match="no pseudonym key"):
+        jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+    with pytest.raises(CbmirError, match="no pseudonym key"):
+        jobs.places(tmp_path / "gallery", [])
+    with Gallery.open(tmp_path / "gallery") as gallery, pytest.raises(CbmirError, match="no pseudonym key"):
+        jobs.search_file(gallery, pictures / "disc" / "00.png")
+    assert not lost.exists()
+    jobs.index_into(tmp_path / "another", [pictures], settings=HERE)
+    assert lost.exists()
+
+
+def test_a_split_that_is_not_there_is_said_without_the_words_of_the_manifest(tmp_path: Path) -> None:
+    refs = [ImageRef(tmp_path / "1", "1", split=split) for split in ("train", "Ann Canary", None)]
+    with pytest.raises(UsageError, match=r"in split 'zz'; there are 2 splits, train among them\.$"):
+        jobs.of_split(refs, "zz")
+    with pytest.raises(UsageError, match="no image is in any split"):
+        jobs.of_split(refs[2:], "zz")
+
+
+def test_a_source_given_twice_is_indexed_once(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=2)
+    report = jobs.index_into(tmp_path / "gallery", [pictures, pictures / "disc", pictures], settings=HERE)
+    assert (report.added, report.duplicates, sum(report.outcomes.values())) == (4, 0, 4)
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 48 slices a plane, the outer ones blank; the axial ones lie anywhere among the three planes."""
+    path = tmp_path_factory.mktemp("volume") / "head.nii"
+    voxels = np.zeros((48, 40, 32), np.int16)
+    voxels[8:40, 8:32, 8:24] = np.random.default_rng(24).integers(1, 1000, (32, 24, 16))
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+    return path
+
+
+def test_a_volume_is_searched_by_the_middle_of_its_readable_axial_slices(tmp_path: Path, volume: Path) -> None:
+    jobs.index_into(tmp_path / "gallery", [volume], settings=HERE)
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        ranking, frame_number = jobs.search_frame(gallery, volume, hide="none")
+        axial = [
+            record.frame_index + 1
+            for record in gallery.records(gallery.ids()).values()
+            if record.attributes["plane"] == "axial"
+        ]
+        assert frame_number == sorted(axial)[8]  # of 16
+        assert ranking.query_id is not None
+        assert gallery.record(ranking.query_id).frame_index == frame_number - 1
+        with pytest.raises(UsageError, match=r"no readable frame 1; readable are frames \d+ to \d+, 72 of them"):
+            jobs.search_file(gallery, volume, frame_number=1)
+    assert jobs.render_file(volume, tmp_path / "middle.png")["frame"] == frame_number
+    with pytest.raises(UsageError, match="no readable frame 1; readable are"):
+        jobs.render_file(volume, tmp_path / "first.png", frame_number=1)
+
+
+@pytest.mark.parametrize(
+    ("readable", "format_", "wanted", "index"),
+    [
+        ([(0, None), (1, None)], "DICOM", None, 0),
+        ([(1, None), (2, None)], "DICOM", None, 1),  # the first is damaged
+        ([(1, None), (2, None)], "DICOM", 3, 2),
+        ([(4, "sagittal"), (9, "axial"), (10, "axial"), (12, "axial")], "NIfTI", None, 10),
+        ([(4, "oblique"), (9, "oblique"), (10, "coronal")], "NRRD", None, 9),
+        ([(4, "axial"), (9, "axial")], "DICOM", None, 4),
+    ],
+)
+def test_the_frame_that_is_meant(
+    readable: list[tuple[int, str | None]], format_: str, wanted: int | None, index: int
+) -> None:
+    assert chosen_frame(readable, format_, wanted) == index
+
+
+def test_info_and_render_decode_in_a_worker_under_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = save_dicom(tmp_path / "large.dcm", make_dicom(np.zeros((9000, 9000), np.uint16)))
+    monkeypatch.setattr("cbmir.jobs.frames.MEMORY_BYTES", 2**28)
+    for look in (jobs.describe, lambda path: jobs.render_file(path, tmp_path / "x.png")):
+        with pytest.raises(BadImage) as caught:
+            look(large)
+        assert caught.value.outcome in ("refused", "crashed")
+
+
+def test_info_of_a_long_cine_holds_one_frame_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.zeros((120, 1000, 1000), np.uint8)  # 114 MiB, and four times as much as floats
+    cine = save_dicom(tmp_path / "cine.dcm", make_dicom(frames, frames=True))
+    monkeypatch.setattr("cbmir.jobs.frames.MEMORY_BYTES", 2**29)
+    assert jobs.describe(cine)["images"] == 120
+
+
 def test_one_frame_of_a_file_is_rendered(tmp_path: Path) -> None:
     frames = np.stack([np.full((2, 3), value, np.uint8) for value in (0, 7, 255)])
     cine = save_dicom(tmp_path / "cine.dcm", make_dicom(frames, frames=True))
     told = jobs.render_file(cine, tmp_path / "second.png", frame_number=2)
     assert (told["frame"], told["rows"], told["columns"], told["window"]) == (2, 2, 3, "value range")
     assert np.asarray(Image.open(tmp_path / "second.png")).tolist() == [[7] * 3] * 2
-    with pytest.raises(UsageError, match="no readable frame 4; it has 3"):
+    with pytest.raises(UsageError, match="no readable frame 4; readable are frames 1 to 3"):
         jobs.render_file(cine, tmp_path / "fourth.png", frame_number=4)

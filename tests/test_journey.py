@@ -178,10 +178,18 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
         (2, ["render", "pictures/disc/00.png", "--out", "x.jpg"], "written as .png"),
         (2, ["render", "pictures/disc/00.png", "--out", "x.png", "--frame", "2"], "no readable frame 2"),
         (2, ["render", "pictures/disc/00.png", "--out", "x.png", "--window", "wide"], "CENTER,WIDTH"),
+        (2, ["render", "pictures/disc/00.png", "--out", "x.png", "--window", "inf,1"], "two finite numbers"),
         (2, ["render", "pictures/disc/00.png", "--out", "x.png", "--window", "1,0"], "at least 1 wide"),
         (2, ["files", "--gallery", "gallery", "0123456789ab.png"], "knows no file 0123456789ab.png"),
         (1, ["index", "pictures", "--gallery", "gallery", "--mask-burned-in"], "without --mask-burned-in"),
         (2, ["index", "pictures", "--gallery", "gallery", "--timeout", "0"], "timeout"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--timeout", "nan"], "--timeout is a number of seconds"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--timeout", "inf"], "timeout"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--memory", "99999999999999"], "memory"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--workers", "0", "--timeout", "9"], "limit nothing"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--workers", "0", "--memory", "999"], "limit nothing"),
+        (2, ["index", "pictures", "--gallery", "gallery", "--split", "zz"], "no image is in any split"),
+        (2, ["demo", "empty", "--out", "demo", "--classes-from-folders"], "no classes"),
         (1, ["index", "pictures", "--gallery", "pictures/disc/00.png"], "a gallery is a folder"),
         (1, ["search", "pictures/disc/broken.png", "--gallery", "gallery"], "gives no image"),
         (1, ["search", "--id", "0" * 32, "--gallery", "gallery"], "no image"),
@@ -233,7 +241,12 @@ def test_a_manifest_without_a_class_column_is_said(shell: Shell) -> None:
 def test_another_pseudonym_key_is_refused(shell: Shell, gallery: str, tmp_path: Path) -> None:
     other = Shell(shell.home)
     other.environment = shell.environment | {"CBMIR_KEY_FILE": str(tmp_path / "other")}
-    assert "pseudonym key" in other.fails(1, "search", "pictures/disc/00.png", "--gallery", gallery)
+    assert "no pseudonym key" in other.fails(1, "search", "pictures/disc/00.png", "--gallery", gallery)
+    assert "no pseudonym key" in other.fails(1, "index", "pictures", "--gallery", gallery)
+    assert not (tmp_path / "other").exists()
+    other.ok("index", "pictures", "--gallery", str(tmp_path / "other-gallery"))
+    sentence = other.fails(1, "search", "pictures/disc/00.png", "--gallery", gallery)
+    assert "was made with pseudonym key" in sentence
 
 
 def test_nothing_of_a_failed_call_is_left(shell: Shell) -> None:

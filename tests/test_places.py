@@ -8,11 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from cbmir.errors import CbmirError
+from cbmir.errors import CbmirError, Outcome
 from cbmir.extract import Extracted
 from cbmir.images.worker import Decoded
-from cbmir.places import entry_of, is_gone, name_of, ref_of, told_of
+from cbmir.places import (
+    Reader,
+    entry_of,
+    has_left,
+    has_lost_its_root,
+    has_opened,
+    is_gone,
+    place_of,
+    ref_of,
+    root_of,
+    told_of,
+)
 from cbmir.privacy import Pseudonyms
+from cbmir.sources.names import escaped
 from cbmir.types import ImageRef
 
 OTHER_KEY = Pseudonyms(b"another key, just as secret")
@@ -76,13 +88,14 @@ def extracted(ref: ImageRef, decoded: Decoded | None = None) -> Extracted:
 
 
 def test_a_stored_file_holds_its_place_sealed_and_nothing_of_it_in_plain_text(pseudonyms: Pseudonyms) -> None:
-    file = entry_of(extracted(REF), pseudonyms, "0.1/2").file
+    file = entry_of(extracted(REF), pseudonyms, Reader("0.1/2", 60, None)).file
     assert ref_of(file, pseudonyms) == REF
     assert "Canary" not in repr(file)
     assert "hash" not in repr(file)
-    assert file.name == name_of(REF, pseudonyms)
+    assert file.name == pseudonyms.file_name("/data", "Canary/Ann.dcm")
     assert file.handle == pseudonyms.handle("/data", "Canary/Ann.dcm")
     assert (file.size, file.mtime_ns, file.outcome, file.attempts, file.reader) == (10, 20, "decoded", 1, "0.1/2")
+    assert (file.timeout_s, file.memory_bytes) == (60, 2**63 - 1)
     with pytest.raises(CbmirError, match="this pseudonym key"):
         ref_of(file, OTHER_KEY)
 
@@ -126,3 +139,49 @@ def test_only_what_is_certainly_not_there_is_gone(tmp_path: Path) -> None:
     assert is_gone(ImageRef(tmp_path / "other", "other"))
     assert is_gone(ImageRef(tmp_path / "file" / "below", "file/below"))
     assert not is_gone(ImageRef(tmp_path / ("x" * 300), "too long to be looked for"))
+
+
+def test_a_file_has_left_when_it_is_gone_or_another_is_in_its_place(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    path = tmp_path / "a.dcm"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(7, 7))
+    ref = ImageRef(path, "a.dcm")
+    file = entry_of(extracted(ref, Decoded(ref, "decoded", None, (), "hash", 5, 7)), pseudonyms).file
+    assert not has_left(file, pseudonyms)
+    assert has_left(file._replace(size=6), pseudonyms)
+    assert has_left(file._replace(mtime_ns=8), pseudonyms)
+    path.unlink()
+    assert has_left(file, pseudonyms)
+    assert has_left(file._replace(place=b""), pseudonyms)
+
+
+def test_what_cannot_be_looked_at_has_not_left(pseudonyms: Pseudonyms, tmp_path: Path) -> None:
+    ref = ImageRef(tmp_path / ("x" * 300), "x")
+    assert not has_left(entry_of(extracted(ref), pseudonyms).file, pseudonyms)
+
+
+def test_a_place_that_is_damaged_is_not_known(pseudonyms: Pseudonyms) -> None:
+    file = entry_of(extracted(REF), pseudonyms).file._replace(place=b"damaged")
+    assert place_of(file, pseudonyms).path is None
+    assert has_left(file, pseudonyms)
+    assert has_lost_its_root(file, pseudonyms)
+    assert not has_opened(file, pseudonyms)
+
+
+@pytest.mark.parametrize(("outcome", "content"), [("not_an_image", ""), ("refused", ""), ("crashed", "")])
+def test_what_is_certain_of_a_file_is_remembered_with_its_size_and_time(
+    tmp_path: Path, pseudonyms: Pseudonyms, outcome: Outcome, content: str
+) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    ref = ImageRef(tmp_path / "a", "a")
+    file = entry_of(extracted(ref, Decoded(ref, outcome, "Why.", (), content)), pseudonyms).file
+    assert file.size == 5
+    unread = entry_of(extracted(ref, Decoded(ref, "corrupt", "It cannot be read.")), pseudonyms).file
+    assert unread.size == 0
+
+
+@pytest.mark.parametrize("names", [("a.png", "caf\u00e9.png"), ("a\\b.png", "\udcff.png")])
+def test_all_files_of_a_folder_have_one_root_however_they_are_called(names: tuple[str, ...]) -> None:
+    folder = Path("/d\\x/\u00e9")
+    assert {root_of(ImageRef(folder / name, escaped(name))) for name in names} == {"/d\\\\x/\u00e9"}
+    assert root_of(ImageRef(Path("/d\\x/a"), "a")) == root_of(ImageRef(Path("/d\\x/\u00e9"), "\u00e9")) == "/d\\\\x"

@@ -99,7 +99,7 @@ def test_a_window_that_is_too_narrow_is_refused(width: float, function: Any) -> 
 
 
 def test_ct_is_the_mean_of_lung_soft_and_bone_windows() -> None:
-    image = grey([[-2000, 40], [1500, -600]], modality="CT", windows=(Window(0, 1),))
+    image = grey([[-2000, 40], [1500, -600]], modality="CT", unit="HU", windows=(Window(0, 1),))
     shown = window_for_features(image, WHOLE)
     by_hand = [
         np.mean([window([value], *pair)[0] for pair in ((-600, 1500), (40, 400), (400, 1800))])
@@ -113,12 +113,12 @@ def test_ct_is_the_mean_of_lung_soft_and_bone_windows() -> None:
 
 def test_ct_keeps_the_order_of_hu() -> None:
     hu = np.linspace(-1350, 1300, 64, dtype=np.float32).reshape(8, 8)
-    steps = np.diff(window_for_features(grey(hu, modality="CT"), WHOLE).ravel())
+    steps = np.diff(window_for_features(grey(hu, modality="CT", unit="HU"), WHOLE).ravel())
     assert steps.min() > 0
 
 
 def test_ct_in_colour_has_one_window_per_channel() -> None:
-    image = grey([[-2000, 40], [1500, 40]], modality="CT")
+    image = grey([[-2000, 40], [1500, 40]], modality="CT", unit="HU")
     lung, soft, bone = pixels_of(image, Preprocessing(size=2, crop=2, channels="rgb"))
     assert (soft[0, 1], lung[1, 0], soft[1, 0], bone[1, 0]) == (128, 255, 255, 255)
     assert lung[0, 1] == 236  # (40 + 600.5) / 1499 + 0.5 = 0.927
@@ -131,8 +131,17 @@ def test_a_ct_picture_that_is_no_hu_is_not_windowed_as_hu() -> None:
 
 
 def test_a_ct_image_outside_all_hu_windows_falls_back_to_its_own_window() -> None:
-    image = grey([[2000, 2001], [2002, 2003]], modality="CT", windows=(Window(2002, 4),))
+    image = grey([[2000, 2001], [2002, 2003]], modality="CT", unit="HU", windows=(Window(2002, 4),))
     assert window_for_features(image, WHOLE).ravel() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+@pytest.mark.parametrize("unit", [None, "stored values", "rescaled values"])
+def test_ct_in_dicom_that_is_not_said_to_be_hu_is_shown_in_its_own_window(unit: str | None) -> None:
+    # a perfusion map in seconds: through windows of HU, 0 to 40 would be one grey
+    image = grey([[0, 10], [20, 40]], modality="CT", unit=unit, windows=(Window(20, 40, "LINEAR_EXACT"),))
+    assert window_for_features(image, WHOLE).ravel().tolist() == [0, 0.25, 0.5, 1]
+    assert rule(image) == "window LINEAR_EXACT"
+    assert rule(replace(image, windows=())) == "percentiles 0.5-99.5"
 
 
 @pytest.mark.parametrize("modality", ["MR", "PT", "NM"])
@@ -172,9 +181,10 @@ def test_a_slice_of_a_volume_is_shown_in_the_window_of_the_volume(form: str, mod
     assert rule(image) == "window LINEAR_EXACT"
 
 
-@pytest.mark.parametrize("form", ["DICOM", "NIfTI", "NRRD"])
-def test_ct_is_windowed_as_hu_in_every_format_that_holds_hu(form: str) -> None:
-    image = grey([[-2000, 40], [1500, -600]], form=form, modality="CT", windows=(Window(0, 10),))
+@pytest.mark.parametrize(("form", "unit"), [("DICOM", "HU"), ("NIfTI", "stored values"), ("NRRD", "stored values")])
+def test_ct_is_windowed_as_hu_in_every_format_that_holds_hu(form: str, unit: str) -> None:
+    # of a volume only a manifest can say that it is CT
+    image = grey([[-2000, 40], [1500, -600]], form=form, unit=unit, modality="CT", windows=(Window(0, 10),))
     assert rule(image) == "ct lung, soft tissue, bone"
     assert window_for_features(image, WHOLE)[0, 1] == pytest.approx((0.9272 + 0.5 + 0.2999) / 3, abs=0.001)
 
@@ -269,6 +279,12 @@ def test_no_number_is_too_large_or_small(values: list[float]) -> None:
     shown = pixels_of(grey(np.reshape(values, (2, 2)), modality="MR"), WHOLE).ravel().tolist()
     assert shown == sorted(shown)
     assert (shown[0], shown[-1]) == (0, 255)
+
+
+def test_what_is_no_number_has_no_place_in_a_voi_lut_and_is_black() -> None:
+    table = np.array([0.2, 0.4, 1], dtype=np.float32)
+    image = grey([[10, np.nan], [np.inf, 11]], modality="MG", voi_lut=(10.0, table))
+    assert window_for_features(image, WHOLE).ravel() == pytest.approx([0.2, 0, 0, 0.4])
 
 
 def test_an_image_that_is_constant_at_the_encoders_size_is_refused() -> None:

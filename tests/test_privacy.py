@@ -58,6 +58,15 @@ def test_the_key_file_is_made_at_first_use_for_its_owner_only(tmp_path: Path) ->
     assert [p.name for p in path.parent.iterdir()] == ["pseudonym.key"]
 
 
+def test_the_key_of_what_exists_is_never_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "pseudonym.key"
+    with pytest.raises(CbmirError, match=r"There is no pseudonym key at .* set CBMIR_KEY_FILE"):
+        load_pseudonyms(path, make=False)
+    assert not path.exists()
+    made = load_pseudonyms(path)
+    assert load_pseudonyms(path, make=False) == made
+
+
 def test_many_first_uses_agree_on_one_key(tmp_path: Path) -> None:
     path = tmp_path / "pseudonym.key"
     with ThreadPoolExecutor(8) as pool:
@@ -128,6 +137,9 @@ def test_a_name_written_beside_a_known_word_is_left_out_with_it() -> None:
 def test_an_instance_number_that_is_the_patients_number_is_left_out() -> None:
     assert white_listed({"InstanceNumber": "4711", "Rows": "512"}, ["Canary^Ann", "4711"]) == {"rows": "512"}
     assert white_listed({"InstanceNumber": "4711"}, ["Canary^Ann", "47"]) == {"instance_number": "4711"}
+    assert white_listed({"InstanceNumber": "4711"}, ["004711"]) == white_listed({"InstanceNumber": "04711"}, ["4711"])
+    assert white_listed({"InstanceNumber": "04711"}, ["4711"]) == {}
+    assert white_listed({"InstanceNumber": "0"}, ["", "Canary^Ann"]) == {"instance_number": "0"}
 
 
 def test_control_characters_and_markup_are_left_out() -> None:
@@ -139,7 +151,10 @@ def test_control_characters_and_markup_are_left_out() -> None:
     [
         "name", "Patient Name", "surname", "MRN", "mrn_hash", "birth_date", "PatientBirthDate", "StudyInstanceUID",
         "uid", "accession_number", "address", "telephone", "email", "id", "ID", "patient_id", "PatientID", "patientid",
-        "Study ID", "image-id", "dob",
+        "Study ID", "image-id", "dob", "patient", "Patients", "patient_no", "PatNo", "PatientKey", "Patient-Number",
+        "subject", "case", "CaseNr", "hospital_number", "Record Number", "medical_record", "insurance", "nhs",
+        "NHS number", "initials", "nom", "file", "orig_path", "ImageFile", "study", "participant", "postcode",
+        "zip code",
     ],
 )  # fmt: skip
 def test_columns_that_name_somebody_are_known(column: str) -> None:
@@ -148,7 +163,28 @@ def test_columns_that_name_somebody_are_known(column: str) -> None:
 
 @pytest.mark.parametrize(
     "column",
-    ["class", "finding", "view", "carotid", "thyroid", "pleural_fluid", "sigmoid", "side", "age", "known_patient", ""],
+    [
+        "class",
+        "finding",
+        "view",
+        "carotid",
+        "thyroid",
+        "pleural_fluid",
+        "sigmoid",
+        "side",
+        "age",
+        "known_patient",
+        "study_year",
+        "patient_sex",
+        "case_control",
+        "pathology",
+        "profile",
+        "phenomenon",
+        "subject_age",
+        "filed_by",
+        "series",
+        "",
+    ],
 )
 def test_columns_of_findings_name_nobody(column: str) -> None:
     assert not identifying(column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +14,7 @@ from cbmir import sources
 from cbmir.errors import BadImage, BadManifest, UsageError
 from cbmir.images import decode, read_ref
 from cbmir.privacy import Pseudonyms
+from cbmir.store.database import DATABASE
 from pictures import SMOOTH, picture_bytes, zip_bytes
 
 
@@ -79,16 +81,44 @@ def test_a_link_that_cannot_be_followed_stands_for_itself(tmp_path: Path) -> Non
     assert shown(sources.folder(tmp_path)) == ["a.dcm", "loop.dcm"]
 
 
-def test_a_name_that_is_no_utf8_is_shown_escaped_and_found_again(tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf8_is_shown_escaped(tmp_path: Path) -> None:
     make_files(tmp_path, os.fsdecode(b"caf\xe9/\xff.png"), "caf\u00e9.png")
     (plain, ref) = sources.folder(tmp_path)
     assert (ref.shown, plain.shown) == (r"caf\xe9/\xff.png", "caf\u00e9.png")
     assert ref.path.is_file()
-    assert sources.path_of(str(tmp_path), ref.shown) == ref.path
     assert shown(sources.open_source(ref.path)) == [r"\xff.png"]
-    make_files(tmp_path, r"\xfe.png")  # so named by somebody
-    assert sources.path_of(str(tmp_path), r"\xfe.png").is_file()
     assert sources.shown_of(PurePosixPath("a/b.png")) == "a/b.png"
+
+
+def test_no_two_names_are_shown_as_one(tmp_path: Path) -> None:
+    names = [b"\xe9", rb"\xe9", rb"\\xe9", b"\\\xe9", "\u00e9".encode()]
+    make_files(tmp_path, *map(os.fsdecode, names))
+    refs = list(sources.folder(tmp_path))
+    assert sorted(shown(refs)) == sorted([r"\xe9", r"\\xe9", r"\\\\xe9", r"\\\xe9", "\u00e9"])
+    assert {os.fsencode(ref.path.name) for ref in refs} == set(names)
+
+
+def test_what_is_no_file_and_no_folder_stands_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    make_files(tmp_path, "a.dcm", "in/b.dcm")
+    for name in ("pipe", "pipe.zip"):  # which nobody opens: that would wait for a writer
+        os.mkfifo(tmp_path / name)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        (tmp_path / "link").symlink_to("pipe")
+        refs = list(sources.folder(tmp_path))
+    assert shown(refs) == ["a.dcm", "in/b.dcm", "link", "pipe", "pipe.zip", "socket"]
+    for ref in refs[2:]:
+        with pytest.raises(BadImage) as caught:
+            read_ref(ref)
+        assert caught.value.outcome in ("refused", "corrupt")  # a socket cannot even be opened
+
+
+def test_a_gallery_is_no_part_of_a_folder_and_no_source(tmp_path: Path) -> None:
+    make_files(tmp_path, "a.dcm", f"gallery/{DATABASE}", "gallery/reports/index.html", "z/b.dcm")
+    assert shown(sources.folder(tmp_path)) == ["a.dcm", "z/b.dcm"]
+    with pytest.raises(UsageError, match="source is a gallery"):
+        sources.folder(tmp_path / "gallery")
 
 
 def lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +172,21 @@ def test_a_manifest_says_what_is_known_of_each_image(tmp_path: Path) -> None:
     assert ref.labels == {"class": "knee", "finding": "tear"}  # the view is empty, the width is no label
 
 
+def test_known_columns_are_known_in_any_case(tmp_path: Path) -> None:
+    """A column Patient that counted as a label would be kept as it is."""
+    text = "Path,CLASS, Patient ,Modality,Fold,Known_Patient,Finding\n1.dcm,knee,Ann,mr,1,true,tear\n"
+    (ref,) = sources.manifest(write_manifest(tmp_path, text))
+    assert (ref.shown, ref.patient, ref.modality, ref.fold) == ("1.dcm", "Ann", "MR", 1)
+    assert ref.labels == {"class": "knee", "Finding": "tear"}
+    with pytest.raises(BadManifest, match="two columns named patient"):
+        sources.manifest(write_manifest(tmp_path, "path,patient,PATIENT\n1.dcm,a,b\n"))
+
+
+def test_a_modality_that_is_none_of_dicoms_is_left_out(tmp_path: Path) -> None:
+    refs = sources.manifest(write_manifest(tmp_path, "path,modality\n1.dcm,ct\n2.dcm,Ann Canary\n3.dcm,\n"))
+    assert [ref.modality for ref in refs] == ["CT", None, None]
+
+
 def test_empty_cells_tell_nothing(tmp_path: Path) -> None:
     (ref,) = sources.manifest(write_manifest(tmp_path, "path,class,patient\n1.dcm,,\n"))
     assert (ref.label, ref.patient, dict(ref.labels)) == (None, None, {})
@@ -170,6 +215,8 @@ def test_a_byte_order_mark_and_spaces_do_no_harm(tmp_path: Path) -> None:
         ("path,fold\n1.dcm,first\n", "row 2: a fold is a whole number from 0"),
         ("path,class,PatientName\n1.dcm,knee,Ann\n", "a column 'PatientName' that looks identifying"),
         ("path,patient_id\n1.dcm,\n", "a column 'patient_id' that looks identifying"),
+        ("path,Patients\n1.dcm,\n", "a column 'Patients' that looks identifying"),
+        ("path,orig_path\n1.dcm,\n", "a column 'orig_path' that looks identifying"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -292,6 +339,41 @@ def test_an_archive_in_a_class_folder_has_its_class_and_one_beside_has_none(tmp_
 # Any source
 
 
+def test_a_source_through_a_link_is_the_source(tmp_path: Path) -> None:
+    make_files(tmp_path, "real/1.dcm")
+    (tmp_path / "real" / "2.zip").write_bytes(zip_bytes({"a.dcm": b"a"}))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for name in ("1.dcm", "2.zip"):
+        assert list(sources.open_source(tmp_path / "link" / name)) == list(
+            sources.open_source(tmp_path / "real" / name)
+        )
+        assert next(sources.open_source(tmp_path / "link" / name)).path == tmp_path / "real" / name
+
+
+def test_a_source_named_twice_or_inside_another_is_taken_once(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.dcm", "a/b/2.dcm", "a/.hidden/3.dcm", "c/4.dcm")
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    outer, inner, other = tmp_path / "a", tmp_path / "a" / "b", tmp_path / "c"
+    assert sources.distinct([outer, other, outer, inner, inner / "2.dcm", tmp_path / "link"]) == [
+        outer,
+        tmp_path / "link",
+    ]
+    assert sources.distinct([inner, outer]) == [outer]
+    hidden = outer / ".hidden"  # the outer folder does not see it
+    assert sources.distinct([outer, hidden]) == [outer, hidden]
+
+
+def test_a_manifest_inside_a_folder_that_is_taken_too_is_refused(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/b/1.dcm", "a/2.dcm")
+    path = write_manifest(tmp_path / "a" / "b", "path,class\n1.dcm,knee\n")
+    for source in (path, path.parent):
+        with pytest.raises(UsageError, match="a manifest inside another source"):
+            sources.distinct([tmp_path / "a", source])
+    assert sources.distinct([path, path.parent]) == [path.parent]
+    with pytest.raises(UsageError, match="There is no"):
+        sources.distinct([tmp_path / "nowhere"])
+
+
 def test_a_source_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no"):
         sources.open_source(tmp_path / "missing")
@@ -300,8 +382,11 @@ def test_a_source_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
 def test_labelled_images_come_from_a_manifest_or_from_class_folders(tmp_path: Path) -> None:
     make_files(tmp_path, "knee/1.png")
     assert sources.labelled(tmp_path)[0].label == "knee"
+    with pytest.raises(BadManifest, match="has no classes"):
+        sources.labelled(tmp_path, class_folders=False)
     write_manifest(tmp_path, "path,class\nknee/1.png,joint\n")
     assert sources.labelled(tmp_path)[0].label == "joint"
+    assert sources.labelled(tmp_path, class_folders=False)[0].label == "joint"
 
 
 def test_images_without_any_class_are_refused(tmp_path: Path) -> None:
@@ -314,4 +399,6 @@ def test_images_without_any_class_are_refused(tmp_path: Path) -> None:
 def test_organ24_has_24_classes(organ24: Path) -> None:
     refs = sources.labelled(organ24)
     assert len(refs) == 6190
+    assert all(ref.patient and ref.modality for ref in refs)
+    assert set().union(*(ref.labels for ref in refs)) == {"class", "finding", "view"}
     assert len({ref.label for ref in refs}) == 24

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 from cbmir.errors import BadGallery, Outcome
 from cbmir.store import Entry, Store, StoredFile
 from cbmir.store.database import DATABASE, MIGRATIONS, page_size
+from cbmir.store.writing import TWINS, Writer
 from cbmir.types import Record
 
 LAYERS = {"mean": 2, "corner": 3}
@@ -178,9 +181,9 @@ def test_the_same_pixels_under_another_id_are_left_out_when_asked(store: Store) 
 
 
 def test_same_pixels_are_looked_up_in_an_index(store: Store) -> None:
-    sql = "SELECT id FROM record WHERE pixel_digest = ? ORDER BY number LIMIT 1"
-    plan = store._all(f"EXPLAIN QUERY PLAN {sql}", ("x",))
+    plan = store._all(f"EXPLAIN QUERY PLAN {TWINS}", ("x",))
     assert "record_by_pixels" in plan[0][-1]
+    assert not any("TEMP B-TREE" in step[-1] for step in plan)  # the first is found without the others
 
 
 def test_images_of_a_file_that_is_gone_go_over_to_the_file_that_brings_them(store: Store) -> None:
@@ -461,3 +464,119 @@ def test_the_database_is_little_larger_than_its_features(tmp_path: Path, dim: in
         store.add([Entry(file_named("1"), records, features)])
         pages = store._all("PRAGMA page_count")[0][0] * store._all("PRAGMA page_size")[0][0]
     assert pages - 700 * n < 1.15 * 4 * dim * n  # a record, with its entries in indexes, takes some 700 bytes
+
+
+def test_a_copy_brought_after_the_owner_was_looked_at_again_is_a_duplicate(store: Store) -> None:
+    """The owner has changed on disk, and this is how it is now: its images are not taken from it."""
+    store.add([entry("1", "a"), entry("2", "b")])
+    added = store.add([entry("1", "b"), entry("2", "a"), entry("3", "a", "b")], gone=lambda file: True)
+    assert (added.moved, added.added, added.replaced) == (1, 1, 1)
+    assert added.duplicates == (("a", "3.dcm"), ("b", "3.dcm"))
+    assert (owner_of(store, "a"), owner_of(store, "b")) == ("2", "1")
+
+
+def test_a_file_that_loses_one_of_its_images_to_another_is_looked_at_again(store: Store) -> None:
+    store.add([entry("1", "a", "b")])
+    store.add([entry("2", "a")], gone=lambda file: True)
+    assert is_due(store, "1")
+    store.touch([file_named("1", mtime_ns=99)])  # by somebody who looked before
+    assert is_due(store, "1")
+
+
+def test_an_image_left_out_for_its_pixels_takes_over_from_a_file_that_is_gone(store: Store) -> None:
+    def gone(file: StoredFile) -> bool:
+        return file.name == "1"
+
+    store.add([entry("1", "a", pixels="x")])
+    store.add([entry("2", "b", pixels="x"), entry("3", "c", pixels="x")], skip_same_pixels=True)
+    added = store.add([entry("2", "b", pixels="x")], skip_same_pixels=True, gone=gone)
+    assert (added.moved, added.skipped, added.pixel_duplicates, ids_of(store)) == (1, 0, (), ["b"])
+    assert is_due(store, "3")
+    added = store.add([entry("3", "c", pixels="x")], skip_same_pixels=True, gone=gone)
+    assert (added.moved, added.skipped, added.pixel_duplicates) == (0, 1, (("c", "b"),))
+    assert store.problems() == []
+
+
+def test_an_image_waits_behind_one_of_the_same_pixels_that_is_there(store: Store) -> None:
+    store.add([entry("1", "a", pixels="x"), entry("2", "b", pixels="x")])
+    added = store.add([entry("3", "c", pixels="x")], skip_same_pixels=True, gone=lambda file: file.name == "1")
+    assert (added.skipped, added.pixel_duplicates) == (1, (("c", "b"),))
+
+
+def test_whether_files_are_gone_is_asked_once_and_not_inside_the_transaction(store: Store) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def gone(file: StoredFile) -> bool:
+        asked.append((file.name, store._connection.in_transaction))
+        return True
+
+    store.add([entry("1", "a", "b", pixels="x")])
+    store.add([entry("2", "a", "b", "c")], gone=gone)
+    assert asked == [("1", False)]
+
+
+def test_a_survey_waits_for_its_turn_however_long_the_store_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cbmir.store.database._BUSY_S", 0.01)
+    store.add([entry("1", "a")])
+    put = Writer.put
+    with store.writing(), store.survey() as survey, ThreadPoolExecutor(1) as thread:
+
+        def put_slowly(self: Writer, one: Entry) -> None:
+            put(self, one)
+            touched.append(thread.submit(survey.touch, [file_named("1", mtime_ns=99)]))
+            time.sleep(0.2)
+
+        touched: list[Future[None]] = []
+        monkeypatch.setattr(Writer, "put", put_slowly)
+        store.add([entry("2", "b")])
+        assert touched[0].result() is None
+    assert [file.mtime_ns for file in store.files()] == [99, 20]
+
+
+@pytest.fixture
+def read_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store's folder, which nobody may write into (the tests may run as root, whom no mode stops)."""
+    store.add([entry("1", "a")])
+    store.close()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    return store.directory
+
+
+def test_a_store_that_cannot_be_written_is_read_and_nothing_is_left_beside_it(read_only: Path) -> None:
+    before = {path.name: path.read_bytes() for path in read_only.iterdir()}
+    with Store.open(read_only) as store:
+        assert (ids_of(store), store.writable, store.problems()) == (["a"], False, [])
+        assert {path.name: path.read_bytes() for path in read_only.iterdir()} == before
+        with pytest.raises(BadGallery, match="read-only here"):
+            store.add([entry("2", "b")])
+    assert {path.name: path.read_bytes() for path in read_only.iterdir()} == before
+
+
+def test_what_a_log_holds_is_read_where_nothing_can_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add([entry("1", "a")])
+    assert (store.directory / f"{DATABASE}-wal").stat().st_size > 0
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Store.open(store.directory) as reader:
+        assert ids_of(reader) == ["a"]
+        with pytest.raises(BadGallery, match="read-only here"):
+            reader.add([entry("2", "b")])
+
+
+def test_an_old_store_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_gallery(tmp_path / "old", a="Ann").close()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(BadGallery, match="older cbmir: open it once where it can be written"):
+        Store.open(tmp_path / "old")
+
+
+def test_files_without_images_of_a_folder_are_forgotten(store: Store) -> None:
+    store.add([entry("1", "a"), entry("2", outcome="corrupt"), Entry(file_named("3", folder="other"))])
+    with store.survey() as survey:
+        assert sorted(survey.folders()) == ["folder", "other"]
+        assert survey.without_images("folder") == file_named("2", "corrupt")
+        survey.forget("folder")
+        assert survey.without_images("folder") is None
+    assert [file.name for file in store.files()] == ["1", "3"]

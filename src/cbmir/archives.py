@@ -85,7 +85,8 @@ def _chunks(data: bytes, wbits: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a zip archive. refused: why it is not to be read, one sentence without its name."""
+    """One file of a zip archive. name: with / between folders; refused: why it is not to be read, one sentence
+    without its name."""
 
     name: str
     refused: str | None = None
@@ -172,6 +173,8 @@ def _directory_of(path: Path) -> _Directory:
         status = path.stat()
     except OSError as error:
         raise BadImage("corrupt", f"The zip archive cannot be read: {error.strerror}.") from None
+    except ValueError:  # a NUL in the path, say
+        raise BadImage("corrupt", "The zip archive cannot be read: its path is none.") from None
     return _read_directory(path, status.st_size, status.st_mtime_ns)
 
 
@@ -187,8 +190,8 @@ def _read_directory(path: Path, size: int, mtime_ns: int) -> _Directory:
     if sum(info.file_size for info in infos) > FREE_BYTES + MAX_RATIO * size:
         raise BadImage("refused", "The members of the zip archive would grow beyond what is safe.")
     files = [info for info in infos if not _is_left_out(info)]
-    times = Counter(info.filename for info in files)
-    found = {info.filename: (_refusal(info, times[info.filename]), info) for info in files}
+    times = Counter(map(_name, files))
+    found = {_name(info): (_refusal(info, times[_name(info)]), info) for info in files}
     ordered = sorted(found, key=lambda name: name.split("/"))
     return _Directory(
         members=tuple(Member(name, found[name][0]) for name in ordered),
@@ -219,16 +222,21 @@ def _infos(file: io.FileIO | io.BytesIO) -> list[zipfile.ZipInfo]:
         raise BadImage("corrupt", _DAMAGED_ZIP) from None
 
 
+def _name(info: zipfile.ZipInfo) -> str:
+    """The member's name with /: archives of .NET before 4.6.1 have a backslash between the folders."""
+    return info.filename.replace("\\", "/")
+
+
 def _is_left_out(info: zipfile.ZipInfo) -> bool:
-    parts = info.filename.split("/")
-    hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in parts)
-    return hidden or info.is_dir()
+    *folders, name = _name(info).split("/")
+    hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in (*folders, name))
+    return hidden or not name
 
 
 def _refusal(info: zipfile.ZipInfo, times: int) -> str | None:
     """Why a member is not read. Nothing is written to disk, but names become paths in what people do with them."""
-    name = info.orig_filename
-    if name.startswith("/") or _DRIVE.match(name) or "\\" in name or "\0" in name or ".." in name.split("/"):
+    name = info.orig_filename.replace("\\", "/")
+    if name.startswith("/") or _DRIVE.match(name) or "\0" in name or ".." in name.split("/"):
         return "The name of the member leads out of the zip archive."
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):

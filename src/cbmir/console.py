@@ -87,11 +87,12 @@ def pairs(value: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def ranking_document(ranking: Ranking) -> dict[str, Any]:
-    """The JSON of `cbmir search` (docs/architecture.md, Contract)."""
+def ranking_document(ranking: Ranking, frame_number: int | None = None) -> dict[str, Any]:
+    """The JSON of `cbmir search` (docs/architecture.md, Contract). frame_number: of the file that was searched by."""
     return {
         "query": {
             "id": ranking.query_id,
+            "frame": frame_number,
             "predicted": [{"class": name, "probability": probability} for name, probability in ranking.predicted],
             "in_distribution": None,
             "layer": ranking.layer,
@@ -119,6 +120,8 @@ def ranking_lines(document: Mapping[str, Any]) -> list[str]:
     query = document["query"]
     likely = ", ".join(f"{p['class']} {p['probability']:.2f}" for p in query["predicted"][:3])
     head = f"layer {query['layer']}, gate {query['gate']}, {query['candidates']} images compared"
+    if (query["frame"] or 1) > 1:
+        head = f"frame {query['frame']} of the file, {head}"
     rows = [
         [str(hit["rank"]), f"{hit['distance']:.4f}", hit["class"] or "-", hit["modality"] or "-", hit["id"]]
         for hit in document["hits"]
@@ -133,12 +136,23 @@ def not_decoded(outcomes: Mapping[Outcome, int]) -> str:
     return f"{n_files} without an image" if n_files else ""
 
 
+NOTED: Mapping[str, str] = {
+    "moved": "images whose file has another place now",
+    "conflicts": "images of the identity of another one and other pixels, left out",
+    "pixel_duplicates": "images whose pixels another one has too",
+    "skipped": "of them left out, as --duplicates skip asks",
+    "burned_in": "images that may show burned-in text",
+}
+"""Key of an index report -> what it counts; told when there are any."""
+
+
 def index_lines(report: Mapping[str, Any]) -> list[str]:
     outcomes = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in report["outcomes"].items() if n) or "none"
     lines = [
         f"{report['added']} images added, {report['unchanged']} files unchanged, {report['vanished']} vanished, "
         f"{report['duplicates']} duplicates left out",
-        f"files looked at: {outcomes}",
+        *(f"{report[key]} {told}" for key, told in NOTED.items() if report.get(key)),
+        f"files by outcome: {outcomes}",
     ]
     failed = [bad for bad in report["failed"] if bad["outcome"] != "not_an_image"]
     lines += [f"  {bad['path']}: {bad['outcome']}: {bad['reason']}" for bad in failed[:10]]

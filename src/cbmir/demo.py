@@ -1,4 +1,7 @@
-"""The demo: the whole job on one folder. With classes: train, index, search, evaluate; without: index and search."""
+"""The demo: the whole job on one folder. With classes: train, index, search, evaluate; without: index and search.
+
+Folders are classes only where somebody says so: a folder per patient looks the same, and classes are kept as they are.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from . import dataset, jobs
 from .encoder import load_encoder
 from .errors import BadManifest, CbmirError, UsageError
 from .evaluate import evaluate_split
-from .gallery import Gallery, root_of
+from .gallery import Gallery
 from .ingest import IndexReport
+from .places import root_of
 from .privacy import load_pseudonyms
 from .recipes import DEMO, Recipe
 from .report import write_report, write_search_report
@@ -33,6 +37,7 @@ def run_demo(
     out: Path,
     *,
     encoder_name: str | None = None,
+    class_folders: bool = False,
     recipe: Recipe = DEMO,
     workers: int | None = None,
     say: Callable[[str], None],
@@ -41,13 +46,14 @@ def run_demo(
 ) -> dict[str, Any]:
     """Do the whole job on `source`, or on pydicom's own files, and write it into a folder of its own in `out`.
 
-    Started again on the same source, it goes on there.
+    class_folders: without a manifest, the first folder below the source is the class of its files. Started again on
+    the same source, it goes on there.
     Returns {"gallery", "report", "encoder", "indexed": the index report, "mAP": of the default layer or None}.
-    Raises UsageError for a source that is missing.
+    Raises UsageError for a source that is missing, BadManifest for one without class folders where they are asked for.
     """
-    out = work_folder(source, out)
+    out = work_folder(source, out, class_folders)
     source = bundled_files() if source is None else source
-    refs = _labelled_or_none(source)
+    refs = _labelled_or_none(source, class_folders)
     say(f"writing into {out}")
     if refs is None:
         return _search_only(source, out, encoder_name or "pixels", workers, say, on_progress)
@@ -86,21 +92,22 @@ def _search(gallery: Gallery, refs: Sequence[ImageRef], out: Path, say: Callable
     for number, ref in enumerate(refs, start=1):
         handle = pseudonyms.handle(root_of(ref), ref.shown)
         try:
-            ranking = jobs.search_file(gallery, ref, k=8, gate=gate)
+            ranking, frame_number = jobs.search_frame(gallery, ref, k=8, gate=gate)
         except CbmirError as error:
             say(f"{handle}: {error}")
             continue
         say(f"{handle}: {_told(ranking)}")
-        jobs.draw_strip(gallery, ranking, ref, 1, _strip(out, number))
+        jobs.draw_strip(gallery, ranking, ref, frame_number, _strip(out, number))
 
 
-def work_folder(source: Path | None, out: Path) -> Path:
-    """Where the job on one source is written: two sources share neither an encoder nor a gallery. Its name tells
-    nothing of the source's.
+def work_folder(source: Path | None, out: Path, class_folders: bool = False) -> Path:
+    """Where the job on one source is written: two sources share neither an encoder nor a gallery, nor does one source
+    with classes and without. Its name tells nothing of the source's.
     """
     if source is None:
         return out / "pydicom"
-    return out / f"source-{load_pseudonyms().of('folder', shown_of(source.resolve()))[:8]}"
+    name = f"source-{load_pseudonyms().of('folder', shown_of(source.resolve()))[:8]}"
+    return out / (f"{name}-classes" if class_folders else name)
 
 
 def bundled_files() -> Path:
@@ -111,14 +118,16 @@ def bundled_files() -> Path:
     return Path(found.origin).parent / "data" / "test_files"
 
 
-def _labelled_or_none(source: Path) -> list[ImageRef] | None:
+def _labelled_or_none(source: Path, class_folders: bool) -> list[ImageRef] | None:
     if not source.exists():
         raise UsageError(f"There is no {source}.")
     if not source.is_dir() and source.suffix.lower() != ".csv":
         raise UsageError("That is not a folder or manifest: the demo needs a collection to search.")
     try:
-        refs = labelled(source)
+        refs = labelled(source, class_folders=class_folders)
     except BadManifest:
+        if class_folders:
+            raise
         return None
     return refs if len({ref.label for ref in refs}) > 1 else None
 

@@ -122,11 +122,14 @@ def fit(
     identity = _identity(recipe, seed, data, training)
     run = _Run(fabric, module, optimizer, training, recipe, run_dir, seed, identity, on_progress)
     run.resume()
-    while run.state.epoch < recipe.epochs:
-        figures = run.one_epoch()
-        if validation is not None:
-            figures |= validate(module, validation)
-        run.finish_epoch(figures)
+    try:
+        while run.state.epoch < recipe.epochs:
+            figures = run.one_epoch()
+            if validation is not None:
+                figures |= validate(module, validation)
+            run.finish_epoch(figures)
+    finally:
+        fabric.logger.finalize("done")  # ends its thread, which would write into a folder that may be gone
     return run.log
 
 

@@ -20,8 +20,7 @@ import numpy as np
 from .errors import BadGallery, UsageError
 from .index import NO_POSITIONS, Found
 from .index.matrix import Matrix, open_matrix, problems, remove_unfinished
-from .places import Place, entry_of, is_gone, is_gone_stored, place_of, ref_of
-from .places import root_of as root_of
+from .places import Place, entry_of, has_left, is_gone, place_of, ref_of
 from .search import search
 from .store import Added, Entry, Store, StoredFile, Survey
 from .types import HIDES, Float32, Gate, Hide, Hit, ImageRef, Int, Ranking, Record
@@ -90,7 +89,7 @@ class Gallery:
 
     @classmethod
     def open(cls, directory: Path) -> Gallery:
-        """A gallery that is there; raises BadGallery otherwise."""
+        """A gallery that is there, for reading only where it cannot be written; raises BadGallery otherwise."""
         return cls(Store.open(Path(directory)))
 
     def __enter__(self) -> Gallery:
@@ -157,12 +156,12 @@ class Gallery:
         """Writes files with their images, in one transaction: whole and durable when it returns.
 
         A file that is known loses its old records first. The first of two images with one id stays, unless its file
-        is gone: then it goes over to the other. duplicates: what becomes of the later of two images with other ids
-        and the same pixels.
+        is gone or has changed: then it goes over to the other. duplicates: what becomes of the later of two images
+        with other ids and the same pixels.
         """
         self.check_pseudonyms(pseudonyms)
         return self._store.add(
-            entries, gone=lambda file: is_gone_stored(file, pseudonyms), skip_same_pixels=duplicates == "skip"
+            entries, gone=lambda file: has_left(file, pseudonyms), skip_same_pixels=duplicates == "skip"
         )
 
     def touch(self, files: Iterable[StoredFile]) -> None:
@@ -174,16 +173,17 @@ class Gallery:
         return self._store.survey()
 
     def known(self, names: Sequence[str]) -> dict[str, StoredFile]:
-        """What the gallery knows of the files of these names (places.name_of)."""
+        """What the gallery knows of the files of these names (Pseudonyms.file_name)."""
         return self._store.files_named(names)
 
     def files(self, pseudonyms: Pseudonyms, handles: Sequence[str] = ()) -> Iterator[Place]:
-        """Where files are and what became of them: those with these handles, or all.
+        """Where files are and what became of them: those with these handles, or all. Files without a place are left
+        out: a gallery of version 1 had them, and they are found again when their folders are indexed.
 
         Raises BadGallery for another key.
         """
         self.check_pseudonyms(pseudonyms)
-        return (place_of(file, pseudonyms) for file in self._store.files(handles))
+        return (place_of(file, pseudonyms) for file in self._store.files(handles) if file.place)
 
     def record(self, record_id: str) -> Record:
         """Raises BadGallery when there is none of this id."""

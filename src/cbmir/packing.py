@@ -19,8 +19,8 @@ import numpy as np
 
 from .errors import BadManifest
 from .files import write_json
-from .gallery import root_of
 from .images.worker import decode_all
+from .places import root_of
 from .preprocess import Preprocessing
 from .privacy import Pseudonyms
 from .types import ImageRef, UInt8

@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .archives import members
-from .errors import BadImage, Outcome
+from .errors import BadImage, CbmirError, Outcome
 from .privacy import Pseudonyms
 from .sources import shown_of
+from .sources.zipped import SUFFIX
 from .store import Entry, StoredFile
 from .types import ImageRef
 
@@ -21,12 +22,33 @@ if TYPE_CHECKING:  # whoever only searches needs no images
     from .extract import Extracted
 
 CRASHES: tuple[Outcome, ...] = ("crashed", "timed_out")
+GIVING_IMAGES: tuple[Outcome, ...] = ("decoded", "partial")
+CERTAIN: tuple[Outcome, ...] = ("not_an_image", "refused", "unsupported")
+"""What a file is for good while it stays as it is, though it was not read to its end: empty, say."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who looks at files. version: of the program; timeout_s, memory_bytes (None: any): what the decoder may take."""
+
+    version: str = ""
+    timeout_s: float = 0
+    memory_bytes: int | None = 0
+
+    @property
+    def memory(self) -> int:
+        """As a number that the gallery can keep."""
+        return _ANY_MEMORY if self.memory_bytes is None else min(self.memory_bytes, _ANY_MEMORY)
+
+
+_ANY_MEMORY = 2**63 - 1
+NOBODY = Reader()
 
 
 @dataclass(frozen=True)
 class Place:
-    """A file of a gallery, for whoever holds the key. path: of the file, or of a member as archive/member; None for a
-    file of which a gallery of version 1 knew.
+    """A file of a gallery, for whoever holds the key. path: of the file, or of a member as archive/member; None where
+    the gallery is damaged.
     """
 
     handle: str
@@ -37,16 +59,19 @@ class Place:
 
 def root_of(ref: ImageRef) -> str:
     """The folder of the source a file is of: its path without what its source shows of it, as `shown_of` writes it."""
-    shown = ref.shown if ref.member is None else ref.shown.removesuffix("/" + ref.member)
+    shown = _shown_on_disk(ref)
     path = str(ref.path)
-    if path.isascii() and path.endswith("/" + shown):
+    if path.isascii() and "\\" not in path and path.endswith("/" + shown):  # as most are; shown as they are
         return path[: -len(shown) - 1] or "/"
-    return shown_of(ref.path.parents[len(PurePosixPath(shown).parts) - 1])
+    return shown_of(_root_path(ref))
 
 
-def name_of(ref: ImageRef, pseudonyms: Pseudonyms) -> str:
-    """What a gallery knows the file by."""
-    return pseudonyms.file_name(root_of(ref), ref.shown)
+def _shown_on_disk(ref: ImageRef) -> str:
+    return ref.shown if ref.member is None else ref.shown.removesuffix("/" + ref.member)
+
+
+def _root_path(ref: ImageRef) -> Path:
+    return ref.path.parents[len(PurePosixPath(_shown_on_disk(ref)).parts) - 1]
 
 
 def told_of(ref: ImageRef, pseudonyms: Pseudonyms) -> str:
@@ -88,7 +113,7 @@ def ref_of(file: StoredFile, pseudonyms: Pseudonyms) -> ImageRef | None:
 
 
 def place_of(file: StoredFile, pseudonyms: Pseudonyms) -> Place:
-    ref = ref_of(file, pseudonyms)
+    ref = _known_ref(file, pseudonyms)
     path = None
     if ref is not None:
         path = shown_of(ref.path) + ("" if ref.member is None else f"/{ref.member}")
@@ -108,9 +133,49 @@ def is_gone(ref: ImageRef) -> bool:
 
 
 def is_gone_stored(file: StoredFile, pseudonyms: Pseudonyms) -> bool:
-    """The same for a file of the gallery; one without a place is gone."""
-    ref = ref_of(file, pseudonyms)
+    """The same for a file of the gallery; one whose place is not known is gone."""
+    ref = _known_ref(file, pseudonyms)
     return ref is None or is_gone(ref)
+
+
+def has_left(file: StoredFile, pseudonyms: Pseudonyms) -> bool:
+    """Whether what the gallery knows of a file is no longer there: it is gone, or it (its archive, for a member) has
+    changed since it was looked at. Its images then belong to whoever brings them: of files that were renumbered, each
+    stands where another was.
+    """
+    ref = _known_ref(file, pseudonyms)
+    return ref is None or is_gone(ref) or _size_and_time(ref.path) not in (None, (file.size, file.mtime_ns))
+
+
+def has_opened(file: StoredFile, pseudonyms: Pseudonyms) -> bool:
+    """Whether a folder or an archive that stood for the files in it, since it could not be read, can be read now."""
+    ref = _known_ref(file, pseudonyms)
+    if ref is None or ref.member is not None or file.outcome in GIVING_IMAGES:
+        return False
+    try:
+        with os.scandir(ref.path):
+            return True
+    except NotADirectoryError:
+        return ref.path.suffix.lower() == SUFFIX and bool(_members(ref.path, os.stat(ref.path).st_mtime_ns))
+    except (OSError, ValueError):
+        return False
+
+
+def has_lost_its_root(file: StoredFile, pseudonyms: Pseudonyms) -> bool:
+    """Whether the whole folder that the source was is gone, or is not known."""
+    ref = _known_ref(file, pseudonyms)
+    if ref is None:
+        return True
+    root = _root_path(ref)
+    return is_gone(ImageRef(root, root.name))
+
+
+def _known_ref(file: StoredFile, pseudonyms: Pseudonyms) -> ImageRef | None:
+    """As ref_of, for whoever has checked the key: a place that is damaged is not known, and stops nobody."""
+    try:
+        return ref_of(file, pseudonyms)
+    except (CbmirError, ValueError):
+        return None
 
 
 @lru_cache(2)
@@ -122,14 +187,14 @@ def _members(path: Path, mtime_ns: int) -> frozenset[str] | None:
         return None
 
 
-def entry_of(file: Extracted, pseudonyms: Pseudonyms, reader: str = "") -> Entry:
-    """A file that was looked at, as a gallery takes it. reader: which version of the program looked at it."""
+def entry_of(file: Extracted, pseudonyms: Pseudonyms, reader: Reader = NOBODY) -> Entry:
+    """A file that was looked at, as a gallery takes it."""
     decoded = file.decoded
     ref = decoded.ref
     root = root_of(ref)
     size, mtime_ns = decoded.size, decoded.mtime_ns
-    if decoded.outcome in CRASHES:  # whoever looked at it could not tell
-        size, mtime_ns = _size_and_time(ref.path)
+    if decoded.outcome in CRASHES or (not decoded.content_hash and decoded.outcome in CERTAIN):
+        size, mtime_ns = _size_and_time(ref.path) or (0, 0)  # whoever looked at it could not tell
     stored = StoredFile(
         name=pseudonyms.file_name(root, ref.shown),
         folder=pseudonyms.of("folder", root),
@@ -141,14 +206,16 @@ def entry_of(file: Extracted, pseudonyms: Pseudonyms, reader: str = "") -> Entry
         told=told_of(ref, pseudonyms),
         outcome=decoded.outcome,
         reason=decoded.reason,
-        reader=reader,
+        reader=reader.version,
+        timeout_s=reader.timeout_s,
+        memory_bytes=reader.memory,
     )
     return Entry(stored, file.records, file.features, file.posterior)
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_time(path: Path) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return 0, 0
+        return None
     return status.st_size, status.st_mtime_ns

@@ -138,7 +138,7 @@ def window_for_features(image: DecodedImage, recipe: Preprocessing) -> tuple[Flo
 def _rules(image: DecodedImage, padding: Bool | None, recipe: Preprocessing) -> Iterator[Rule]:
     """Ways to show a grey image, the preferred first; the caller takes the first that is not constant."""
     of_scanner = image.provenance.format in SCANNER_FORMATS and not image.made_for_eye
-    if image.modality == "CT" and of_scanner:
+    if image.modality == "CT" and of_scanner and _is_in_hu(image):
         yield "ct lung, soft tissue, bone", lambda pixels: _ct(pixels, recipe)
     if image.provenance.values == "SUVbw":
         yield "suv {:g}-{:g}".format(*recipe.suv), lambda pixels: ramp(pixels, *recipe.suv)
@@ -148,6 +148,12 @@ def _rules(image: DecodedImage, padding: Bool | None, recipe: Preprocessing) -> 
         yield from rules_of_percentiles(image, padding, *recipe.percentiles)
     yield from rules_of_header(image)
     yield from rules_of_percentiles(image, padding, *recipe.percentiles)
+
+
+def _is_in_hu(image: DecodedImage) -> bool:
+    """What is known of a CT slice: DICOM says it (a perfusion map is no HU), volumes hold HU where a manifest says CT,
+    for they have no word for it."""
+    return image.provenance.values == "HU" or image.provenance.format in VOLUME_FORMATS
 
 
 def _ct(pixels: Array, recipe: Preprocessing) -> Float32:

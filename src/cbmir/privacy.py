@@ -57,9 +57,18 @@ WHITE_LIST: Mapping[str, str] = MappingProxyType(
 )
 """DICOM keyword -> attribute of a record. What is not named here is never kept (PS3.15 Annex E in spirit)."""
 
-_IDENTIFYING_PARTS = re.compile(r"name|mrn|birth|(?<!fl)(?<!liq)uid|accession|address|phone|e_?mail")
-_IDENTIFYING_WORDS = frozenset({"dob", "id", "ids", "pid", "ssn"})
-_IDENTIFYING_ID = re.compile(r"(patient|person|subject|case|exam|study|series|image|instance|sop)s?id")
+_IDENTIFYING_PARTS = re.compile(
+    r"name|mrn|birth|(?<!fl)(?<!liq)uid|accession|address|phone|e_?mail|insurance|(post|zip)_?code"
+)
+_IDENTIFYING_WORDS = frozenset(
+    {"dob", "file", "files", "id", "ids", "initials", "nhs", "nom", "path", "paths", "pid", "prenom", "ssn"}
+)
+_IDENTIFYING_WHOLE = re.compile(
+    r"(pat|patient|person|subject|case|participant|study|record|medicalrecord|healthrecord)s?"
+    r"|(pat|patient|person|subject|case|participant|study|series|exam|visit|image|instance|sop|hospital|record"
+    r"|medicalrecord|healthrecord|health|chart|folder)s?(id|identifier|ids|no|nr|num|number|key|code|index|ref)"
+)
+"""Of a column's words written together: whom or what it is about, alone or with a number; study_year is none."""
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")  # between the words of patientID, patient id and patient_id
 
 
@@ -127,24 +136,36 @@ def _cipher(key: bytes) -> AESGCM:
     return AESGCM(hmac.digest(key, b"seal\0AES-256-GCM", "sha256"))
 
 
-def load_pseudonyms(path: Path | None = None) -> Pseudonyms:
+def load_pseudonyms(path: Path | None = None, *, make: bool = True) -> Pseudonyms:
     """The pseudonyms of this machine; the key file is made (mode 0600) at first use.
 
     path: the key file; by default $CBMIR_KEY_FILE, else pseudonym.key in the user's configuration folder.
+    make: False where the key of something that exists is wanted: a new one would not be it.
     Raises CbmirError when the file cannot be read or made, or holds no key.
     """
     path = path or _default_key_file()
     try:
         if not path.exists():
+            if not make:
+                raise _no_key(path)
             _make_key_file(path)
-        text = path.read_text(encoding="ascii")
-        return Pseudonyms(bytes.fromhex(text.strip()))
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        if len(key) < SHORTEST_KEY_BYTES:
+            raise ValueError("too short")
+        return Pseudonyms(key)
     except OSError as error:
         raise CbmirError(f"The pseudonym key file {path} cannot be used: {error.strerror}.") from error
-    except (ValueError, CbmirError) as error:
+    except ValueError as error:
         raise CbmirError(
             f"{path} is not a pseudonym key: it must hold at least {SHORTEST_KEY_BYTES} bytes in hexadecimal."
         ) from error
+
+
+def _no_key(path: Path) -> CbmirError:
+    return CbmirError(
+        f"There is no pseudonym key at {path}, and a new one would not be that of the gallery: set CBMIR_KEY_FILE to "
+        "the file of the key the gallery was made with"
+    )
 
 
 def _default_key_file() -> Path:
@@ -179,7 +200,7 @@ def identifying(column: str) -> bool:
     Of what no pattern knows, nothing is said: it is a net, not a proof. (pleural_fluid holds no uid.)
     """
     words = [word.casefold() for word in _HUMP.split(column) if word]
-    parts = _IDENTIFYING_PARTS.search("_".join(words)) or _IDENTIFYING_ID.fullmatch("".join(words))
+    parts = _IDENTIFYING_PARTS.search("_".join(words)) or _IDENTIFYING_WHOLE.fullmatch("".join(words))
     return parts is not None or not _IDENTIFYING_WORDS.isdisjoint(words)
 
 
@@ -190,10 +211,10 @@ def white_listed(values: Mapping[str, str], secrets_of_file: Iterable[str] = ())
     values: text by DICOM keyword; several values are joined by a backslash.
     secrets_of_file: names and identifiers; an instance number that is one of them is left out.
     """
-    told = {secret.strip() for secret in secrets_of_file}
+    told = {secret.strip().lstrip("0") for secret in secrets_of_file}
     kept = {}
     for keyword, name in WHITE_LIST.items():
         text = known_words(keyword, values.get(keyword, "").strip())
-        if text and not (keyword == "InstanceNumber" and text in told):
+        if text and not (keyword == "InstanceNumber" and text.lstrip("0") in told - {""}):
             kept[name] = text
     return kept

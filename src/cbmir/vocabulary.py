@@ -241,21 +241,16 @@ VOCABULARIES: Mapping[str, Callable[[str], str]] = MappingProxyType(
 )
 """DICOM keyword -> what is kept of its text: a term of a closed list, or nothing ('')."""
 
-_DECIMAL = r"[+-]?\d{0,4}(?:\.\d{0,12})?(?:[eE][+-]?\d{1,2})?"
+_WHOLE = {"Columns": 5, "InstanceNumber": 6, "Rows": 5}
+"""DICOM keyword -> the most digits of its number that are kept: too few for a hospital number."""
 
-NUMBERS: Mapping[str, re.Pattern[str]] = MappingProxyType(
-    {
-        "Columns": re.compile(r"\d{1,6}"),
-        "InstanceNumber": re.compile(r"\d{1,6}"),
-        "PixelSpacing": re.compile(rf"{_DECIMAL}\\{_DECIMAL}"),
-        "Rows": re.compile(r"\d{1,6}"),
-        "SliceThickness": re.compile(_DECIMAL),
-    }
-)
-"""DICOM keyword -> what its text must look like to be kept: too short for a hospital number."""
+_LENGTHS = {"PixelSpacing": 2, "SliceThickness": 1}
+"""DICOM keyword -> how many lengths in mm it has."""
 
-_AGE = re.compile(r"(\d{3})([DWMY])")
-_DATE = re.compile(r"((?:19|20)\d\d)\d{4}")
+_LONGEST_MM = 1000.0
+_DECIMAL = re.compile(r"\+?(?:[0-9]{1,12}\.?[0-9]{0,14}|\.[0-9]{1,14})(?:[eE][+-]?[0-9]{1,2})?")
+_AGE = re.compile(r"([0-9]{3})([DWMY])")
+_DATE = re.compile(r"((?:19|20)[0-9]{2})[0-9]{4}")
 
 
 def known(keyword: str, text: str) -> str:
@@ -265,10 +260,20 @@ def known(keyword: str, text: str) -> str:
     if keyword == "StudyDate":
         match = _DATE.fullmatch(text)
         return match[1] if match else ""
-    if keyword in NUMBERS:
-        return text if NUMBERS[keyword].fullmatch(text) else ""
+    if keyword in _WHOLE:
+        return text if text.isascii() and text.isdigit() and len(text) <= _WHOLE[keyword] else ""
+    if keyword in _LENGTHS:
+        lengths = [_length(part.strip()) for part in text.split("\\")]
+        return "\\".join(lengths) if all(lengths) and len(lengths) == _LENGTHS[keyword] else ""
     vocabulary = VOCABULARIES.get(keyword)
     return vocabulary(text) if vocabulary else ""
+
+
+def _length(text: str) -> str:
+    """A length below a metre in micrometres: a date or a hospital number has more digits than are left."""
+    if not _DECIMAL.fullmatch(text) or not float(text) < _LONGEST_MM - 0.0005:
+        return ""
+    return f"{float(text):.3f}".rstrip("0").rstrip(".")
 
 
 def _age_band(text: str) -> str:

@@ -55,9 +55,13 @@ def ramp(pixels: Array, black: float, white: float) -> Float32:
 
 
 def look_up(pixels: Array, first: float, table: Float32) -> Float32:
-    """VOI LUT: below the first mapped value the first entry, beyond the last the last (PS3.3 C.11.2.1.1)."""
-    positions = np.clip(np.rint(pixels - first), 0, len(table) - 1).astype(np.intp)
-    return table[positions]
+    """VOI LUT: below the first mapped value the first entry, beyond the last the last (PS3.3 C.11.2.1.1).
+
+    What is no number, which has no place in the table, gets the first entry.
+    """
+    positions = np.clip(np.nan_to_num(np.rint(pixels - first)), 0, len(table) - 1).astype(np.intp)
+    display: Float32 = table[positions]
+    return display
 
 
 def rules_of_header(image: DecodedImage) -> Iterator[Rule]:

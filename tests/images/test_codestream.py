@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 
 from cbmir.errors import BadImage
-from cbmir.images.codestream import Codestream, parse_codestream, parse_rle
+from cbmir.images.codecs import decode_checked
+from cbmir.images.codestream import FILLER, Codestream, mended, parse_codestream, parse_rle, with_filler
 
 GREY = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40)
 EIGHT = (GREY % 251).astype(np.uint8)
@@ -160,3 +163,111 @@ def test_run_lengths_that_cannot_be_are_corrupt(stream: bytes) -> None:
     with pytest.raises(BadImage) as caught:
         parse_rle(stream, n_bytes=129)
     assert caught.value.outcome == "corrupt"
+
+
+# Mended
+
+
+def filled_up(stream: bytes) -> bytes:
+    """With a fill byte before the frame header (ISO 10918-1 B.1.1.2)."""
+    at = stream.find(b"\xff\xc0")
+    return stream[:at] + b"\xff" + stream[at:]
+
+
+def test_a_whole_stream_is_not_written_into() -> None:
+    for stream in (jpeg(), filled_up(jpeg())):
+        assert mended(stream, parsed(stream))[0] == stream
+
+
+@pytest.mark.parametrize("quality", range(60, 100, 5))
+def test_fill_bytes_before_the_frame_header_change_no_pixel(quality: int) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
+    stream = filled_up(jpeg(rough, level=quality))
+    assert np.array_equal(decode_checked(stream, parsed(stream)), imagecodecs.jpeg8_decode(jpeg(rough, level=quality)))
+
+
+def test_lines_left_open_are_written_behind_fill_bytes() -> None:
+    stream = filled_up(jpeg())
+    at = stream.find(b"\xff\xc0") + 5
+    lines = b"\xff\xdc\0\x04" + struct.pack(">H", 24)
+    open_ended = stream[:at] + b"\0\0" + stream[at + 2 : -2] + lines + stream[-2:]
+    assert mended(open_ended, parsed(open_ended))[0][at : at + 2] == struct.pack(">H", 24)
+    assert np.array_equal(decode_checked(open_ended, parsed(open_ended)), imagecodecs.jpeg8_decode(jpeg()))
+
+
+@pytest.mark.parametrize("lead", [b"\0", b"\xff", b"rubbish "])
+def test_bytes_before_the_start_are_cut_off(lead: bytes) -> None:
+    stream = lead + jpeg()
+    assert mended(stream, parsed(stream))[0] == jpeg()
+
+
+def test_a_stream_that_only_lacks_its_end_is_ended() -> None:
+    found = parsed(jpeg()[:-2])
+    assert (found.whole, found.unended) == (False, True)
+    assert mended(jpeg()[:-2], found)[0] == jpeg()
+    assert mended(*mended(jpeg()[:-2], found))[0] == jpeg()
+
+
+# Filled
+
+
+ROUGH = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
+
+
+def by_pillow(pixels: np.ndarray = ROUGH, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90, **options)
+    return file.getvalue()
+
+
+IN_PIECES = {
+    "baseline": by_pillow(),
+    "colour": by_pillow(np.dstack([ROUGH, ROUGH.T, 255 - ROUGH])),
+    "restart markers": by_pillow(restart_marker_blocks=7),
+    "progressive": by_pillow(progressive=True),
+    "lossless": bytes(imagecodecs.ljpeg_encode(ROUGH)),
+    "12 bits": bytes(imagecodecs.jpeg8_encode(ROUGH.astype(np.uint16) << 4, bitspersample=12)),
+}
+
+
+@pytest.mark.parametrize("name", IN_PIECES)
+def test_filler_changes_no_whole_picture(name: str) -> None:
+    stream, header = IN_PIECES[name], parsed(IN_PIECES[name])
+    assert with_filler(stream).count(FILLER) >= 1
+    assert np.array_equal(decode_checked(with_filler(stream), header), decode_checked(stream, header))
+
+
+@pytest.mark.parametrize("name", IN_PIECES)
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_stream_cut_and_closed_again_is_corrupt(name: str, kept: float) -> None:
+    stream = IN_PIECES[name]
+    cut = stream[: int(len(stream) * kept)] + b"\xff\xd9"
+    found = parsed(cut)
+    if found.whole:
+        with pytest.raises(BadImage) as caught:
+            decode_checked(cut, found)
+        assert caught.value.outcome == "corrupt"
+
+
+@pytest.mark.parametrize("name", ["baseline", "restart markers", "progressive"])
+def test_a_stream_that_lacks_its_middle_is_corrupt(name: str) -> None:
+    stream = IN_PIECES[name]
+    middle = len(stream) // 2
+    cut = stream[:middle] + stream[middle + 1500 :]
+    found = parsed(cut)
+    if found.whole:
+        with pytest.raises(BadImage):
+            decode_checked(cut, found)
+
+
+def test_restart_markers_are_counted() -> None:
+    """256 blocks in groups of 7 have 36 between them."""
+    stream = IN_PIECES["restart markers"]
+    at = stream.rfind(b"\xff\xd0")
+    assert parsed(stream).whole
+    assert not parsed(stream[:at] + stream[at + 2 :]).whole
+
+
+def test_a_whole_picture_with_a_grey_corner_is_decoded() -> None:
+    grey = np.full((64, 64), 128, np.uint8)
+    assert (decode_checked(jpeg(grey), parsed(jpeg(grey))) == 128).all()

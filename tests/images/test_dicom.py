@@ -18,6 +18,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from cbmir.images import read_image
 from cbmir.images.dicom import read_dicom
+from cbmir.images.dicom.nested import count_nested
 from cbmir.privacy import Pseudonyms
 from make_dicom import dicom_bytes, encapsulated, make_dicom
 from reading import PSEUDONYMS, STORED, read, read_one, refusal
@@ -387,3 +388,61 @@ def test_a_real_stream_of_another_precision_is_as_pydicom_has_it() -> None:
         dataset = pydicom.dcmread(BUNDLED / name)
         expected = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
         assert np.array_equal(image.pixels, expected), name
+
+
+# Sequences before there is too much of them
+
+
+def with_private(sequence: bytes) -> bytes:
+    """A file with a private sequence before its pixels."""
+    data = dicom_bytes(make_dicom(STORED))
+    at = data.find(b"\x28\x00\x02\x00")
+    return data[:at] + sequence + data[at:]
+
+
+def nested(content: bytes, length: int | None = None) -> bytes:
+    """A private sequence of one item."""
+    item = b"\xfe\xff\x00\xe0" + struct.pack("<I", len(content)) + content
+    end = b"\xfe\xff\xdd\xe0\0\0\0\0" if length is None else b""
+    return element(0x0009, 0x1000, b"SQ", 0xFFFFFFFF if length is None else len(item), item + end)
+
+
+@pytest.mark.parametrize("length", [None, 0])
+def test_elements_in_sequences_are_counted(length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = b"".join(struct.pack("<HH2sH", 0x0011, 0x1000 + n, b"CS", 0) for n in range(30))
+    data = with_private(nested(nested(empty), length))
+    assert len(read(data)) == 1
+    monkeypatch.setattr("cbmir.images.dicom.parse.MAX_ITEMS", 10)
+    monkeypatch.setattr("cbmir.images.dicom.parse.MAX_NESTED", 20)
+    assert refusal(data).outcome == "refused"
+
+
+def test_a_sequence_is_counted_to_its_end_and_no_further() -> None:
+    """Sequences once were each counted to the end of the file, pixels and all."""
+    inner = nested(element(0x0011, 0x1000, b"OB", 8, b"\xfe\xff\x00\xe0" * 2))
+    data = nested(inner) + b"\xfe\xff\x00\xe0\0\0\0\0" * 1000
+    assert count_nested(data, 12, None, little=True) == (2, 2)
+    assert count_nested(b"\xff\xfe\xe0\x00\0\0\0\0" * 3, 0, 24, little=False) == (3, 0)
+
+
+@pytest.mark.parametrize("depth", [1, 200, 250])
+def test_a_picture_behind_deep_sequences_is_read(depth: int) -> None:
+    content = b""
+    for _ in range(depth):
+        content = nested(content)
+    assert read_one(with_private(content)).pixels.tolist() == STORED.tolist()
+
+
+def test_sequences_deeper_than_python_goes_are_corrupt() -> None:
+    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    opened = element(0x0009, 0x1000, b"SQ", 0xFFFFFFFF) + item
+    assert refusal(with_private(opened * 50_000)).outcome == "corrupt"
+
+
+def test_a_private_syntax_whose_pixels_are_as_many_as_native_ones_is_taken_for_native() -> None:
+    data = dicom_bytes(make_dicom(STORED))
+    uid, private = b"1.2.840.10008.1.2.1\0", b"1.3.46.670589.33.1.4"
+    image = read_one(data.replace(uid, private))
+    assert image.pixels.tolist() == STORED.tolist()
+    assert "transfer syntax guessed from the encoding" in image.provenance.notes
+    assert refusal(data.replace(uid, private)[:-2]).outcome == "unsupported"

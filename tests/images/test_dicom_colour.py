@@ -211,3 +211,37 @@ def test_what_a_jpeg_says_of_its_components_wins_over_the_header(said: str, insi
     stream = imagecodecs.jpeg8_encode(SMOOTH, level=97, colorspace="RGB", outcolorspace=inside)
     dataset = encapsulated(SMOOTH, f"{OF}50", [bytes(stream)], PhotometricInterpretation=said)
     assert np.abs(read_one(dataset).pixels.astype(int) - SMOOTH).max() <= 6
+
+
+def test_a_line_of_a_segmented_palette_is_straight() -> None:
+    """From 0 to 100 in four steps."""
+    assert expand_segments([0, 1, 0, 1, 4, 100], wide=True) == [0, 25, 50, 75, 100]
+
+
+# Samples
+
+
+@pytest.mark.parametrize("stated", [None, 1])
+def test_three_samples_that_the_header_forgets_are_seen_by_the_bytes(stated: int | None) -> None:
+    dataset = make_dicom(pixels([255, 0, 7], [1, 2, 3]), SamplesPerPixel=stated)
+    assert rgb_of(dataset) == [[255, 0, 7], [1, 2, 3]]
+    assert "SamplesPerPixel contradicts the pixels, taken as 3" in read_one(dataset).provenance.notes
+
+
+def test_three_samples_that_the_header_forgets_are_seen_by_the_stream() -> None:
+    colours = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    stream = bytes(imagecodecs.jpegls_encode(colours))
+    dataset = encapsulated(colours, f"{OF}80", [stream], SamplesPerPixel=1)
+    assert np.array_equal(read_one(dataset).pixels, colours)
+
+
+def test_bytes_that_are_neither_one_nor_three_samples_are_corrupt() -> None:
+    dataset = make_dicom(pixels(RED, RED, RED, RED), SamplesPerPixel=1, PixelData=bytes(8))
+    assert refusal(dataset).outcome == "corrupt"
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME", "GRAYSCALE"])
+def test_grey_by_another_name_is_grey_and_said(photometric: str) -> None:
+    image = read_one(make_dicom(np.array([[1, 2]], np.uint8), PhotometricInterpretation=photometric))
+    assert image.pixels.tolist() == [[1, 2]]
+    assert any("taken as MONOCHROME2" in note for note in image.provenance.notes)

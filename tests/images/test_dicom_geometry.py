@@ -70,9 +70,14 @@ def test_frames_have_their_own_place() -> None:
     assert [place["slice_position_mm"] for place in places] == ["5.000", "7.500", "0.000"]
 
 
-@pytest.mark.parametrize(("value", "told"), [("12", "12"), ("-1", "-1"), ("", None), ("12345678901", None)])
+@pytest.mark.parametrize(("value", "told"), [("12", "12"), ("-1", None), ("", None), ("12345678901", None)])
 def test_the_instance_number_is_a_number(value: str, told: str | None) -> None:
     assert attributes(InstanceNumber=value).get("instance_number") == told
+
+
+def test_an_instance_number_that_is_the_patients_number_is_left_out() -> None:
+    assert "instance_number" not in attributes(InstanceNumber="4711", PatientID="4711")
+    assert attributes(InstanceNumber="4711", PatientID="4712")["instance_number"] == "4711"
 
 
 # The shape of a pixel

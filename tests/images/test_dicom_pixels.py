@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID
 
+from cbmir.images.dicom import pixels as pixel_module
 from make_dicom import dicom_bytes, encapsulated, make_dicom
 from reading import RAMP, read, read_one, read_until_refused, refusal
 from transfer_syntaxes import ENCODINGS
@@ -60,6 +61,14 @@ def test_a_high_bit_that_cannot_be_is_ignored() -> None:
     assert read_one(make_dicom(RAMP, bits_stored=12, HighBit=3)).pixels.tolist() == RAMP.tolist()
 
 
+@pytest.mark.parametrize("decoder", ["native", "RLE"])
+def test_run_lengths_have_the_high_bit_of_the_header(decoder: str) -> None:
+    dataset = make_dicom(np.array([[0x1230, 0xFFFF]], dtype=np.uint16), bits_stored=12, HighBit=15)
+    if decoder == "RLE":
+        dataset.compress(UID(RLE), generate_instance_uid=False)
+    assert read_one(dataset).pixels.tolist() == [[0x123, 0xFFF]]
+
+
 def test_overlays_beside_the_pixels_are_kept_out() -> None:
     dataset = make_dicom(RAMP)
     for element, vr, value in ((0x0010, "US", 4), (0x0011, "US", 4), (0x0100, "US", 1), (0x3000, "OW", b"\xff\xff")):
@@ -90,6 +99,26 @@ def test_big_endian_bytes_in_words_are_swapped_back(vr: str) -> None:
     dataset["PixelData"].VR = vr
     dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.2")
     assert read_one(dataset).pixels.tolist() == pixels.tolist()
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_only_the_words_of_a_frame_are_swapped(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of an odd number of bytes begin in the middle of a word."""
+    pixels = np.arange(4 * rows * 3, dtype=np.uint8).reshape(4, rows, 3)
+    dataset = make_dicom(pixels, frames=True, PixelData=pixels.reshape(-1, 2)[:, ::-1].tobytes())
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.2")
+    taken: list[int] = []
+    swapped = pixel_module._swapped
+
+    def watched(data: memoryview, start: int, end: int) -> memoryview:
+        piece = swapped(data, start, end)
+        taken.append(len(piece.obj))
+        return piece
+
+    monkeypatch.setattr(pixel_module, "_swapped", watched)
+    assert [image.pixels.tolist() for image in read(dataset)] == pixels.tolist()
+    assert max(taken) <= rows * 3 + 3
 
 
 # Transfer syntaxes
@@ -156,6 +185,20 @@ def test_jpeg_2000_is_believed_about_its_depth_and_the_header_about_the_sign() -
     signed = np.array([[-2000, 0], [4095, -1]], dtype=np.int16)
     stream = as_jpeg_2000((signed & 0x1FFF).astype(np.uint16), bitspersample=13)
     assert read_one(encapsulated(signed, f"{OF}90", [stream], bits_stored=16)).pixels.tolist() == signed.tolist()
+
+
+@pytest.mark.parametrize("ht", [False, True])
+def test_patterns_of_twelve_bits_in_a_deeper_stream_have_the_sign_of_twelve(ht: bool) -> None:
+    signed = np.array([[-2048, 0], [2047, -1]] * 16, dtype=np.int16).repeat(16, axis=1)
+    patterns = (signed & 0xFFF).astype(np.uint16)
+    stream = bytes(imagecodecs.htj2k_encode(patterns, reversible=True)) if ht else as_jpeg_2000(patterns)
+    assert np.array_equal(read_one(encapsulated(signed, f"{OF}90", [stream], bits_stored=12)).pixels, signed)
+
+
+def test_a_deeper_stream_that_uses_its_depth_keeps_its_sign() -> None:
+    signed = np.array([[-2000, 0], [4095, -1]], dtype=np.int16)
+    stream = as_jpeg_2000(signed.view(np.uint16))
+    assert read_one(encapsulated(signed, f"{OF}90", [stream], bits_stored=12)).pixels.tolist() == signed.tolist()
 
 
 def test_the_stream_decides_how_it_is_decoded_whatever_the_syntax_says() -> None:
@@ -332,3 +375,59 @@ def test_a_delimiter_inside_a_stream_does_not_end_it() -> None:
     stream = as_jpeg(SHALLOW)
     image = read_one(encapsulated(SHALLOW, f"{OF}50", [stream[:2] + comment + stream[2:]]))
     assert image.pixels.shape == SHALLOW.shape
+
+
+LARGE = RNG.integers(0, 64, (128, 128), dtype=np.uint8)
+CLOSED = {name: encoding for name, encoding in ENCODINGS.items() if name.startswith("JPEG") and "2000" not in name}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_cut_streams_closed_again_are_corrupt(name: str, kept: float) -> None:
+    """Decoders fill what is missing with grey, or make it up."""
+    encoding = CLOSED[name]
+    assert encoding.encode is not None
+    stream = encoding.encode(LARGE, 8)
+    cut = stream[: int(len(stream) * kept)] + b"\xff\xd9"
+    assert refusal(encapsulated(LARGE, encoding.uid, [cut])).outcome == "corrupt"
+
+
+def test_a_frame_that_lacks_a_fragment_is_corrupt() -> None:
+    first, _, last = pieces(as_jpeg(LARGE), 3)
+    stream = as_jpeg(LARGE)
+    dataset = encapsulated(LARGE, f"{OF}50", [stream], PixelData=items([first, last]))
+    assert refusal(dataset).outcome == "corrupt"
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.parametrize("padded", [True, False])
+def test_a_stream_that_only_lacks_its_end_is_read_and_said(name: str, padded: bool) -> None:
+    encoding = CLOSED[name]
+    assert encoding.encode is not None
+    stream = encoding.encode(LARGE, 8)
+    whole = read_one(encapsulated(LARGE, encoding.uid, [stream]))
+    parts = [stream[:-2] + b"\0" * ((len(stream) % 2) or 2 * (padded and "LS" not in name))]
+    image = read_one(encapsulated(LARGE, encoding.uid, [stream], PixelData=items(parts)))
+    assert np.array_equal(image.pixels, whole.pixels)
+    assert any("lacks the mark of its end" in note for note in image.provenance.notes)
+
+
+def test_a_stream_that_lacks_its_end_and_its_last_bytes_is_corrupt() -> None:
+    assert refusal(encapsulated(LARGE, f"{OF}50", [as_jpeg(LARGE)[:-12]])).outcome == "corrupt"
+
+
+@pytest.mark.parametrize("lead", [b"\0", b"\xff", b"rubbish "])
+def test_bytes_before_the_start_of_a_stream_are_left_out_and_said(lead: bytes) -> None:
+    image = read_one(encapsulated(LARGE, f"{OF}50", [lead + as_jpeg(LARGE)]))
+    assert np.array_equal(image.pixels, imagecodecs.jpeg8_decode(as_jpeg(LARGE)))
+    assert any("left out" in note for note in image.provenance.notes)
+
+
+@pytest.mark.parametrize("syntax", [RLE, f"{OF}80"])
+def test_the_table_of_offsets_may_be_left_out(syntax: str) -> None:
+    dataset = make_dicom(LARGE)
+    dataset.compress(UID(RLE), generate_instance_uid=False)
+    run_lengths = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    stream = run_lengths if syntax == RLE else bytes(imagecodecs.jpegls_encode(LARGE))
+    without = items([], table=stream)
+    assert np.array_equal(read_one(encapsulated(LARGE, syntax, [stream], PixelData=without)).pixels, LARGE)

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from cbmir.types import Window
 from make_dicom import dicom_bytes, make_dicom, sequence_item
-from reading import STORED, read, read_one, words
+from reading import STORED, read, read_one, read_until_refused, words
 
 IMPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 
@@ -268,3 +268,26 @@ def test_a_small_rescale_slope_does_not_make_a_12_bit_slice_one_for_the_eye() ->
     deep = read_one(make_dicom(STORED, bits_stored=12, Modality="PT", RescaleSlope="0.05", RescaleIntercept="0"))
     shallow = read_one(make_dicom(STORED.astype(np.uint8), Modality="PT", RescaleSlope="0.05", RescaleIntercept="0"))
     assert (deep.made_for_eye, shallow.made_for_eye) == (False, True)
+
+
+def test_a_frame_without_its_own_rescale_is_left_out_and_said() -> None:
+    own = sequence_item(
+        PixelValueTransformationSequence=[sequence_item(RescaleSlope="2", RescaleIntercept="0", RescaleType="US")]
+    )
+    dataset = make_dicom(np.ones((3, 2, 2), np.uint16), frames=True)
+    dataset.PerFrameFunctionalGroupsSequence = [own, own]
+    images, error = read_until_refused(dataset)
+    assert [(image.frame_index, image.pixels[0, 0]) for image in images] == [(0, 2), (1, 2)]
+    assert (error.outcome, "1 of 3 frames" in error.reason) == ("partial", True)
+
+
+@pytest.mark.parametrize(("limit", "padded"), [(None, [False, True, False]), (-5.0, [False, True, True])])
+def test_floats_have_a_padding_value_of_their_own(limit: float | None, padded: list[bool]) -> None:
+    dataset = make_dicom(np.zeros((1, 3), np.uint32), FloatPixelData=np.array([1, -9, -7], "<f4").tobytes())
+    del dataset.PixelData
+    dataset.FloatPixelPaddingValue = -9.0
+    if limit is not None:
+        dataset.FloatPixelPaddingRangeLimit = limit
+    image = read_one(dataset)
+    assert image.padding is not None
+    assert image.padding[0].tolist() == padded

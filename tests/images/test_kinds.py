@@ -134,6 +134,7 @@ def test_missing_empty_and_huge_files_have_an_outcome(
     (tmp_path / "huge").write_bytes(bytes(100))
     monkeypatch.setattr(images, "MAX_FILE_BYTES", 99)
     assert outcome(tmp_path / "missing") == "corrupt"
+    assert outcome(tmp_path / "no\0path") == "corrupt"
     assert outcome(tmp_path) == "corrupt"
     assert outcome(tmp_path / "empty") == "not_an_image"
     assert outcome(tmp_path / "huge") == "refused"

@@ -240,6 +240,58 @@ def test_a_jpeg_cut_off_and_closed_again_is_refused(pseudonyms: Pseudonyms) -> N
         assert refusal(data[: len(data) * 3 // 4] + b"\xff\xd9", pseudonyms).outcome == "corrupt"
 
 
+SCENE = (128 + 60 * np.sin(np.add.outer(np.arange(200) / 17, np.arange(230) / 23))).astype(np.uint8)
+SCENES = np.stack([SCENE, SCENE[::-1], SCENE[:, ::-1]], axis=-1)
+SIDEWAYS = Image.Exif()
+SIDEWAYS[0x0112] = 6
+JPEGS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "grey": (SCENE, {}),
+    "colour": (SCENES, {"subsampling": "4:2:0"}),
+    "progressive": (SCENES, {"progressive": True}),
+    "cmyk": (Image.fromarray(SCENES).convert("CMYK"), {}),
+    "progressive cmyk": (Image.fromarray(SCENES).convert("CMYK"), {"progressive": True}),
+    "restart markers": (SCENES, {"restart_marker_blocks": 5}),
+    "on its side": (SCENES, {"exif": SIDEWAYS}),
+    "with a thumbnail": (SCENES, {"progressive": True, "exif": SIDEWAYS.tobytes() + picture_bytes(SCENE, "JPEG")}),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_whatever_kind_a_jpeg_is_it_is_read_whole_and_refused_cut_off(pseudonyms: Pseudonyms, name: str) -> None:
+    picture, options = JPEGS[name]
+    data = picture_bytes(picture, "JPEG", quality=90, **options)
+    assert read_one(data, pseudonyms).pixels.shape[:2] in ((200, 230), (230, 200))
+    for part in (0.6, 0.75, 0.9, 0.97):
+        assert refusal(data[: int(len(data) * part)] + b"\xff\xd9", pseudonyms).outcome == "corrupt", part
+
+
+def test_a_deep_or_lossless_jpeg_cut_off_and_closed_again_is_refused(pseudonyms: Pseudonyms) -> None:
+    deep = SCENE.astype(np.uint16) * 16
+    for data in (
+        bytes(imagecodecs.ljpeg_encode(deep, bitspersample=12)),
+        bytes(imagecodecs.jpeg_encode(deep, level=95, bitspersample=12)),
+        bytes(imagecodecs.jpegls_encode(deep)),
+    ):
+        assert read_one(data, pseudonyms).pixels.shape == SCENE.shape
+        for part in (0.3, 0.6, 0.9):
+            assert refusal(data[: int(len(data) * part)] + b"\xff\xd9", pseudonyms).outcome == "corrupt", part
+            assert refusal(data[: int(len(data) * part)], pseudonyms).outcome == "corrupt", part
+
+
+def test_a_jpeg_with_restart_markers_that_lacks_bytes_in_its_middle_is_refused(pseudonyms: Pseudonyms) -> None:
+    data = picture_bytes(SCENES, "JPEG", quality=90, restart_marker_blocks=5)
+    third, fourth, sixth = (data.index(b"\xff" + bytes([0xD0 + number])) for number in (3, 4, 6))
+    for end in (fourth, sixth):  # within an interval; with two markers
+        assert refusal(data[: third + 6] + data[end:], pseudonyms).outcome == "corrupt"
+
+
+def test_a_jpeg_followed_by_another_is_judged_by_itself(pseudonyms: Pseudonyms) -> None:
+    whole = picture_bytes(SCENE, "JPEG", quality=90)
+    assert read_one(whole + whole, pseudonyms).pixels.shape == SCENE.shape
+    cut = whole[: len(whole) * 3 // 4] + b"\xff\xd9"
+    assert refusal(cut + whole, pseudonyms).outcome == "corrupt"
+
+
 def test_a_jpeg_that_is_grey_in_its_corner_is_whole(pseudonyms: Pseudonyms) -> None:
     picture = NOISE.copy()
     picture[32:] = 128

@@ -85,6 +85,45 @@ def test_tiffs_as_other_programs_write_them(pseudonyms: Pseudonyms) -> None:
     assert np.abs(image.pixels.astype(int) - np.asarray(smooth)).mean() < 3
 
 
+def stored_colours(photometric: str, compression: str | None) -> bytes:
+    # RGB 255 0 0, 0 0 255, 100 100 100 and 255 255 255 by the equations of ITU-R BT.601
+    ycbcr = np.array([[[76, 85, 255], [29, 255, 107]], [[100, 128, 128], [255, 128, 128]]], np.uint8)
+    return tiff_bytes(ycbcr, photometric=photometric, compression=compression)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+def test_luma_and_chroma_become_rgb(pseudonyms: Pseudonyms, compression: str | None) -> None:
+    pixels = read_one(stored_colours("ycbcr", compression), pseudonyms).pixels.astype(int)
+    expected = [[[255, 0, 0], [0, 0, 255]], [[100, 100, 100], [255, 255, 255]]]
+    assert np.abs(pixels - expected).max() <= 2
+    assert read_one(stored_colours("rgb", compression), pseudonyms).pixels[0, 0].tolist() == [76, 85, 255]
+
+
+def test_luma_from_16_to_235_is_stretched_as_the_file_says(pseudonyms: Pseudonyms) -> None:
+    video = np.array([[[16, 128, 128], [235, 128, 128], [81, 90, 240]]], np.uint8)  # black, white, red
+    limits = tuple(number for value in (16, 235, 128, 240, 128, 240) for number in (value, 1))
+    data = tiff_bytes(video, photometric="ycbcr", extratags=[(532, 5, 6, limits, True)])
+    pixels = read_one(data, pseudonyms).pixels.astype(int)
+    assert np.abs(pixels - [[[0, 0, 0], [255, 255, 255], [255, 0, 0]]]).max() <= 2
+
+
+def test_chroma_at_half_the_size_is_unsupported(pseudonyms: Pseudonyms) -> None:
+    file = io.BytesIO(tiff_bytes(np.zeros((32, 32, 3), np.uint8), photometric="ycbcr"))
+    with tifffile.TiffFile(file, mode="r+b") as tiff:
+        tiff.pages[0].aspage().tags[530].overwrite((2, 2))
+    assert refusal(file.getvalue(), pseudonyms).outcome == "unsupported"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_as_a_png_is(pseudonyms: Pseudonyms, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = tiff_bytes(SMOOTH, extratags=[(274, 3, 1, orientation, True)], resolution=(100, 200))
+    image = read_one(data, pseudonyms)
+    assert np.array_equal(image.pixels, read_one(picture_bytes(SMOOTH, exif=exif), pseudonyms).pixels)
+    assert image.pixel_aspect == pytest.approx(2 if orientation >= 5 else 0.5)
+
+
 def test_a_resolution_that_differs_tells_the_shape_of_a_pixel(pseudonyms: Pseudonyms) -> None:
     wide = tiff_bytes(SMOOTH, resolution=(100, 200))
     assert read_one(wide, pseudonyms).pixel_aspect == pytest.approx(0.5)  # twice as wide as high

@@ -263,6 +263,16 @@ def test_an_nrrd_without_a_space_says_so(pseudonyms: Pseudonyms) -> None:
     assert np.array_equal(images[0].pixels, RAMP[:, :, 0].T)  # axes as DICOM's
 
 
+@pytest.mark.parametrize("space", ["space dimension: 3", "space: scanner-xyz", "space: 3D-right-handed"])
+def test_an_nrrd_whose_space_is_not_the_patients_keeps_its_spacing(pseudonyms: Pseudonyms, space: str) -> None:
+    # directions of 2, 3 and 5 mm, whatever their axes are
+    images = slices(nrrd_bytes(RAMP, space, "space directions: (0,2,0) (3,0,0) (0,3,4)"), pseudonyms)
+    assert images[0].provenance.notes == ("the orientation is not stated",)
+    assert [images[first].pixel_aspect for first in (0, Z, Z + Y)] == pytest.approx([3 / 2, 5 / 2, 5 / 3])
+    assert images[1].attributes["slice_position_mm"] == "5.000"
+    assert np.array_equal(images[0].pixels, RAMP[:, :, 0].T)  # axes as DICOM's
+
+
 def test_of_an_nrrd_with_directions_the_first_volume_is_read(pseudonyms: Pseudonyms) -> None:
     several = np.stack([RAMP, RAMP + 1000])
     directions = ("space: left-posterior-superior", "space directions: none (2,0,0) (0,3,0) (0,0,4)")

@@ -14,6 +14,7 @@ import click
 
 from .. import __version__
 from ..errors import CbmirError
+from .benchmark import benchmark
 from .dataset import dataset
 from .gallery import files, index, info, render, search, verify
 from .learning import demo, evaluate, train
@@ -29,7 +30,7 @@ def cli() -> None:
     """Content-based medical image retrieval. For research, not for diagnosis."""
 
 
-for _verb in (info, dataset, train, index, search, evaluate, render, files, verify, demo):
+for _verb in (info, dataset, train, index, search, evaluate, benchmark, render, files, verify, demo):
     cli.add_command(_verb)
 
 

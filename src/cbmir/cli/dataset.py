@@ -9,12 +9,20 @@ from typing import Any
 import click
 
 from .. import console
+from .data import fetch, unpack
 from .options import PathArgument, json_option, workers_option
 
 
 @click.group()
 def dataset() -> None:
-    """Make a patient-wise split; check one for leakage. For research collections: both name files on stdout."""
+    """Make a patient-wise split, check one for leakage, fetch or unpack public data.
+
+    For research collections: split and check name files on stdout.
+    """
+
+
+dataset.add_command(fetch)
+dataset.add_command(unpack)
 
 
 @dataset.command("split")

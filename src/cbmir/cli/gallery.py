@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ from ..errors import OUTCOMES, UsageError
 from ..types import GATES, HIDES
 from .options import (
     PathArgument,
+    frame_option,
     gallery_option,
+    is_given,
     json_option,
     precision_option,
     runtime_option,
     window_of,
     workers_option,
 )
+
+MOST_S = 86_400.0
+MOST_MIB = 2**24
 
 
 @click.command()
@@ -36,10 +42,10 @@ def info(path: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("file", type=PathArgument)
 @click.option("--out", type=PathArgument, required=True, help="The picture to write (.png), at full resolution.")
-@click.option("--frame", type=click.IntRange(1), default=1, show_default=True, help="Frame of a multi-frame FILE.")
+@frame_option
 @click.option("--window", metavar="CENTER,WIDTH", help="Instead of the window of the file.")
 @json_option
-def render(file: Path, out: Path, frame: int, window: str | None, as_json: bool) -> None:
+def render(file: Path, out: Path, frame: int | None, window: str | None, as_json: bool) -> None:
     """Draw an image as its file wants to be shown."""
     from ..jobs import render_file
 
@@ -63,21 +69,27 @@ def render(file: Path, out: Path, frame: int, window: str | None, as_json: bool)
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, MOST_S, min_open=True),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
     help="The longest time for one file.",
 )
-@click.option("--memory", "memory_mib", type=click.IntRange(256), metavar="MIB", help="The most memory of one worker.")
+@click.option(
+    "--memory", "memory_mib", type=click.IntRange(256, MOST_MIB), metavar="MIB", help="The most memory of one worker."
+)
 @runtime_option
 @precision_option
 @workers_option
 @json_option
-def index(sources: Sequence[Path], directory: Path, strict: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def index(
+    context: click.Context, /, sources: Sequence[Path], directory: Path, strict: bool, as_json: bool, **options: Any
+) -> None:
     """Bring a gallery up to date with files, folders, archives or manifests. Killed, it goes on where it was."""
     from ..jobs import IndexSettings, index_into
 
+    _check_limits(context, options)
     encoder_name, split = options.pop("encoder_name"), options.pop("split")
     with console.progress("indexing") as tell:
         report = index_into(
@@ -93,6 +105,15 @@ def index(sources: Sequence[Path], directory: Path, strict: bool, as_json: bool,
         sys.exit(1)
 
 
+def _check_limits(context: click.Context, options: Mapping[str, Any]) -> None:
+    """Limits hold for workers; and no number is below or above nan."""
+    if math.isnan(options["timeout_s"]):
+        raise UsageError("--timeout is a number of seconds.")
+    given = [name for name in ("timeout_s", "memory_mib") if is_given(context, name)]
+    if options["workers"] == 0 and given:
+        raise UsageError("--workers 0 decodes in this process, where --timeout and --memory limit nothing.")
+
+
 @click.command()
 @click.argument("file", type=PathArgument, required=False)
 @click.option("--id", "record_id", help="Search with an image of the gallery instead of a file.")
@@ -101,7 +122,7 @@ def index(sources: Sequence[Path], directory: Path, strict: bool, as_json: bool,
 @click.option("--gate", type=click.Choice(GATES), default="off", show_default=True, help="Use of the predicted class.")
 @click.option("--layer", help="Features of which layer. [default: the encoder's first]")
 @click.option("--hide-same", "hide", type=click.Choice(HIDES), default="patient", show_default=True)
-@click.option("--frame", type=click.IntRange(1), default=1, show_default=True, help="Frame of a multi-frame FILE.")
+@frame_option
 @click.option("--encoder", "encoder_name", help="Where the gallery's encoder is now, if it has moved.")
 @click.option("--strip", type=PathArgument, help="Also draw query and hits into this picture (.png or .svg).")
 @json_option
@@ -115,22 +136,23 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
         from ..jobs import check_strip
 
         check_strip(options["strip"])
+    frame_number: int | None = options["frame"]
     wanted = {"k": options["k"], "layer": options["layer"], "gate": options["gate"], "hide": options["hide"]}
     with Gallery.open(directory) as gallery:
         if record_id is not None:
             ranking = gallery.search_id(record_id, **wanted)
         else:
             assert file is not None
-            from ..jobs import search_file
+            from ..jobs import search_frame
 
-            ranking = search_file(
-                gallery, file, frame_number=options["frame"], encoder_name=options["encoder_name"], **wanted
+            ranking, frame_number = search_frame(
+                gallery, file, frame_number=frame_number, encoder_name=options["encoder_name"], **wanted
             )
-        console.show(console.ranking_document(ranking), as_json, console.ranking_lines)
+        console.show(console.ranking_document(ranking, frame_number), as_json, console.ranking_lines)
         if options["strip"]:
             from ..jobs import draw_strip
 
-            draw_strip(gallery, ranking, file, options["frame"], options["strip"])
+            draw_strip(gallery, ranking, file, frame_number or 1, options["strip"])
 
 
 @click.command()
@@ -139,7 +161,7 @@ def search(file: Path | None, record_id: str | None, directory: Path, as_json: b
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only the files of this outcome.")
 @json_option
 def files(directory: Path, handles: Sequence[str], outcome: str | None, as_json: bool) -> None:
-    """Say where the files of a gallery are: all, or those that a report names by HANDLE.
+    """Say where the files of a gallery are: all, or those that a report names by HANDLE, or of images by their ids.
 
     The only verb that prints paths of a gallery's files, which may name patients. It needs the gallery's key.
     """

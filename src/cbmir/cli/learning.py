@@ -14,6 +14,7 @@ from ..types import GATES, ImageRef
 from .options import (
     PathArgument,
     apart_of,
+    is_given,
     json_option,
     precision_option,
     runtime_option,
@@ -114,8 +115,7 @@ FOR_FOLDS = ("only", "recipe_name", "epochs", "validation", "changes")
 def _refuse(context: click.Context, names: Sequence[str], beside: str) -> None:
     """Options that would be ignored are a mistake."""
     for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        if parameter.name in names and given:
+        if parameter.name in names and is_given(context, parameter.name):
             raise UsageError(f"{parameter.opts[0]} has no meaning beside {beside}.")
 
 
@@ -175,18 +175,26 @@ def _cross_validate(refs: list[ImageRef], out: Path, as_json: bool, **options: A
 @click.argument("source", type=PathArgument, required=False)
 @click.option("--out", type=PathArgument, default=Path("out/demo"), show_default=True)
 @click.option("--encoder", "encoder_name", help="Use this encoder instead of training one.")
+@click.option(
+    "--classes-from-folders",
+    "class_folders",
+    is_flag=True,
+    help="SOURCE has no manifest, but one folder per class. Class names are kept as they are: none may name a patient.",
+)
 @workers_option
 @json_option
-def demo(source: Path | None, out: Path, encoder_name: str | None, workers: int | None, as_json: bool) -> None:
-    """The whole job on SOURCE, or on the DICOM files that come with pydicom: index, search, evaluate, report."""
+def demo(source: Path | None, out: Path, as_json: bool, **options: Any) -> None:
+    """The whole job on SOURCE, or on the DICOM files that come with pydicom: index, search, evaluate, report.
+
+    Training and evaluation need classes: of a manifest, or of folders where --classes-from-folders says so.
+    """
     from ..demo import run_demo
 
     with console.progress("working") as tell, console.training_progress() as training:
         result = run_demo(
             source,
             out,
-            encoder_name=encoder_name,
-            workers=workers,
+            **options,
             on_progress=tell,
             on_training=training,
             say=lambda line: click.echo(line, err=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -29,6 +30,11 @@ precision_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(0), help="Decoding processes; 0 decodes in this one. [default: one a core]"
 )
+frame_option = click.option(
+    "--frame",
+    type=click.IntRange(1),
+    help="Frame of FILE, from 1. [default: the first readable one; of a volume the middle axial slice]",
+)
 set_option = click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change an entry of the recipe; may be repeated."
 )
@@ -42,7 +48,14 @@ def window_of(text: str | None) -> tuple[float, float] | None:
         center, width = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--window is CENTER,WIDTH, two numbers, not {text}") from None
+    if not (math.isfinite(center) and math.isfinite(width)):
+        raise UsageError(f"--window is CENTER,WIDTH, two finite numbers, not {text}")
     return center, width
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Whether somebody wrote the option down."""
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def apart_of(text: str | None) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from ..encoder import Encoder
 from ..errors import CbmirError
 from ..extract import Extracted, extract
-from ..gallery import root_of
+from ..places import root_of
 from ..privacy import Pseudonyms
 from ..types import Float32, ImageRef, Record
 from .rankings import EvaluationSide

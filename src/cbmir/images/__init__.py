@@ -77,6 +77,8 @@ def read_file(path: Path) -> bytes:
             data = file.read(status.st_size)
     except OSError as error:
         raise BadImage("corrupt", f"The file cannot be read: {error.strerror}.") from None
+    except ValueError:  # a NUL in the path, say
+        raise BadImage("corrupt", "The file cannot be read: its path is none.") from None
     if not data:
         raise BadImage("not_an_image", "The file is empty.")
     return data

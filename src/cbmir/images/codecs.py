@@ -5,24 +5,78 @@ It also reads what pydicom's plugins refuse: JPEG XL, and 12-bit JPEG with the u
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from .codestream import Codestream, Format, with_lines
+from ..errors import BadImage
+from .codestream import ARITHMETIC, Codestream, Format, mended, with_filler
 
+Array = npt.NDArray[Any]
+DAMAGED = "The compressed picture is truncated or damaged."
+LUMA = np.array([0.299, 0.587, 0.114])
 FORMATS: frozenset[Format] = frozenset({"jpeg", "jpeg lossless", "jpeg-ls", "jpeg 2000", "htj2k", "jpeg xl"})
 
 
-def decode_stream(stream: bytes, header: Codestream, *, from_ybr: bool = False) -> npt.NDArray[Any]:
+def decode_checked(stream: bytes, header: Codestream, *, from_ybr: bool = False) -> Array:
+    """decode_stream, and BadImage (corrupt) where a decoder made up for what is missing.
+
+    For a picture decoded by other means (raster.py: Pillow) `refuse_filled(stream, header, pixels, decode)` is the
+    check alone. header: of parse_codestream(stream).
+    """
+    stream, header = mended(stream, header)
+    pixels = decode_stream(stream, header, from_ybr=from_ybr)
+    refuse_filled(stream, header, pixels, lambda longer: decode_stream(longer, header, from_ybr=from_ybr))
+    return pixels
+
+
+def refuse_filled(
+    stream: bytes, header: Codestream, pixels: Array, decode: Callable[[bytes], Array], *, always: bool = False
+) -> None:
+    """Raises BadImage (corrupt) when a JPEG's data ends before its picture does, though the stream is closed properly.
+
+    decode: what made `pixels` of the stream. pixels: (rows, columns[, samples]), not yet turned, nor of another colour
+    model than the stream's, but for YCbCr to RGB. Decoders paint what is missing grey without a word. Where the last
+    pixel has that grey, or the gap can be elsewhere (several scans, restart markers), the stream is decoded once more
+    with other bytes at the end of its data: a whole picture does not change. always: do that in any case, for a decoder
+    that paints otherwise.
+    Not seen: a closed stream that lacks less than its last coded unit (lossless: about a row), and bytes lost within a
+    scan when the decoder, out of step, makes as many blocks of the others.
+    JPEG-LS and JPEG 2000 decoders refuse such streams; arithmetic coding leaves out zeros at its end.
+    """
+    if header.format not in ("jpeg", "jpeg lossless") or header.sof >= ARITHMETIC:
+        return
+    if not (always or header.staged or header.unended or _ends_grey(pixels, header.precision)):
+        return
+    try:
+        same = np.array_equal(decode(with_filler(stream)), pixels)
+    except MemoryError:
+        raise
+    except Exception:  # of the decoder, which takes the bytes for something else
+        same = False
+    if not same:
+        raise BadImage("corrupt", DAMAGED)
+
+
+def _ends_grey(pixels: Array, precision: int) -> bool:
+    """Has the pixel decoded last the middle grey? Colour may be one step beside it, and its neighbour's be mixed in."""
+    last, middle = pixels[-1, -1].astype(np.float64), 1 << (precision - 1)
+    if last.shape == (3,):
+        return bool(abs(last @ LUMA - middle) <= 2)
+    return bool((np.abs(last - middle) <= (last.ndim > 0)).all())
+
+
+def decode_stream(stream: bytes, header: Codestream, *, from_ybr: bool = False) -> Array:
     """(rows, columns) or (rows, columns, samples), in the components of the stream.
 
-    Only JPEG 2000 undoes its own colour transform; from_ybr: a JPEG's components are YCbCr and become RGB.
+    Nothing is checked here: decode_checked does. Only JPEG 2000 undoes its own colour transform; from_ybr: a JPEG's
+    components are YCbCr and become RGB.
     Raises whatever the codec raises. The header has been compared with what is expected: sizes are believed here.
     """
+    stream, header = mended(stream, header)
     match header.format:
         case "jpeg" | "jpeg lossless":
             return _decode_jpeg(stream, header, from_ybr)
@@ -38,10 +92,7 @@ def decode_stream(stream: bytes, header: Codestream, *, from_ybr: bool = False) 
             raise ValueError("not a format of this module")
 
 
-def _decode_jpeg(stream: bytes, header: Codestream, from_ybr: bool) -> npt.NDArray[Any]:
-    """The frame header's own number of lines may be 0; libjpeg wants it there."""
-    with suppress(IndexError):  # rubbish before the start: the codec may still find its way
-        stream = with_lines(stream, header.rows)
+def _decode_jpeg(stream: bytes, header: Codestream, from_ybr: bool) -> Array:
     if header.samples == 1:
         return np.asarray(imagecodecs.jpeg_decode(stream))
     if header.samples == 4:

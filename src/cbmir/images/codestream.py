@@ -6,6 +6,7 @@ JPEG XL ISO 18181-1 D.2, RLE DICOM PS3.5 G.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +20,11 @@ LONGEST_LEAD = 64  # bytes of rubbish some writers put before the start of the i
 STARTS = (START_OF_IMAGE, b"\xff\x4f\xff\x51", b"\xff\x0a", JP2_BOX, JXL_BOX)
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; the three are tables and extensions
 SOF_LOSSLESS, SOF_JPEG_LS = frozenset({0xC3, 0xC7, 0xCB, 0xCF}), 0xF7
+JPEGS: frozenset[Format] = frozenset({"jpeg", "jpeg lossless", "jpeg-ls"})
+ARITHMETIC = 9  # the first process with arithmetic coding
+ANY_MARKER = re.compile(rb"\xff+[^\x00\xff]")  # with the bytes that fill up before it
+RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+FILLER = b"\x5a\xa7\x33\xc9" * 64  # bytes like those of a picture
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 MAX_TILES = 65535
 JXL_RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
@@ -30,7 +36,10 @@ class Codestream:
 
     sof: the JPEG process (0 baseline, 1 extended, 2 progressive, 3 lossless). colour: what the markers say that the
     components are, None when they say nothing; for JPEG 2000, RGB when the stream undoes its own colour transform.
-    near: the loss allowed by JPEG-LS. whole: does the stream end as it should.
+    near: the loss allowed by JPEG-LS. whole: does the stream end as it should. unended: nothing but the mark of the end
+    is missing. staged: of a JPEG in several scans or with restart markers, where a gap need not show in the last pixel.
+    lead: bytes before the start of the image. lines_at: where the frame header leaves the number of lines open, else 0.
+    unit_rows, unit_columns: pixels of a minimum coded unit.
     """
 
     format: Format
@@ -43,6 +52,12 @@ class Codestream:
     sof: int = -1
     near: int = 0
     whole: bool = True
+    unended: bool = False
+    staged: bool = False
+    lead: int = 0
+    lines_at: int = 0
+    unit_rows: int = 0
+    unit_columns: int = 0
 
     @property
     def lossy(self) -> bool:
@@ -72,7 +87,7 @@ def parse_codestream(stream: bytes) -> Codestream | None:
         if stream.startswith((JP2_BOX, b"\xff\x4f\xff\x51")):
             return _parse_jpeg_2000(_boxed(stream, (b"jp2c",)))
         start = stream[: LONGEST_LEAD + 2].find(START_OF_IMAGE)
-        return _parse_jpeg(stream, start + 2) if start >= 0 else None
+        return _parse_jpeg(stream, start) if start >= 0 else None
     except (IndexError, ValueError):
         return None
 
@@ -93,12 +108,39 @@ def parse_rle(stream: bytes, n_bytes: int) -> int:
     return n_segments
 
 
-def with_lines(stream: bytes, rows: int) -> bytes:
-    """A JPEG stream whose frame header leaves the number of lines open, with it written in."""
-    at = 2
-    while stream[at + 1] not in SOF:
-        at += 2 + _big(stream, at + 2, 2)
-    return stream[: at + 5] + rows.to_bytes(2, "big") + stream[at + 7 :]
+def mended(stream: bytes, header: Codestream) -> tuple[bytes, Codestream]:
+    """A JPEG or JPEG-LS stream as decoders want it: nothing before it, its number of lines in the frame header, ended.
+
+    Other streams come back as they are, and so does one that was mended before.
+    """
+    if header.format not in JPEGS:
+        return stream, header
+    if header.lines_at:
+        stream = stream[: header.lines_at] + header.rows.to_bytes(2, "big") + stream[header.lines_at + 2 :]
+    if header.unended and not stream.endswith(END_OF_IMAGE):
+        padded = header.format == "jpeg-ls" and stream[-1:] == b"\0"  # to an even length, where nothing may be
+        stream = stream[: len(stream) - padded] + END_OF_IMAGE
+    return stream[header.lead :], replace(header, lead=0, lines_at=0)
+
+
+def with_filler(stream: bytes) -> bytes:
+    """A JPEG with more bytes at the end of all entropy-coded data, where a decoder of a whole picture ignores them."""
+    parts: list[bytes] = []
+    done, at, in_data = 0, 2, False
+    while found := ANY_MARKER.search(stream, at):
+        if in_data:
+            parts += [stream[done : found.start()], FILLER]
+            done = found.start()
+        marker, at = found[0][-1], found.end()
+        if marker == 0xD9:
+            break
+        if marker not in ALONE:
+            in_data, at = marker == 0xDA, _after_segment(stream, at - 2)
+    return b"".join([*parts, stream[done:]])
+
+
+def _after_segment(stream: bytes, marker_at: int) -> int:
+    return marker_at + 2 + _big(stream, marker_at + 2, 2)
 
 
 def _big(stream: bytes, at: int, n_bytes: int) -> int:
@@ -107,10 +149,11 @@ def _big(stream: bytes, at: int, n_bytes: int) -> int:
     return int.from_bytes(stream[at : at + n_bytes], "big")
 
 
-def _parse_jpeg(stream: bytes, at: int) -> Codestream | None:
-    """From behind the start of the image to the first scan."""
+def _parse_jpeg(stream: bytes, lead: int) -> Codestream | None:
+    """From the start of the image, which is `lead` bytes behind that of the stream, to the first scan."""
     found: Codestream | None = None
     told: Literal["RGB", "YBR"] | None = None
+    interval, at = 0, lead + 2
     while True:
         while stream[at] == 0xFF and stream[at + 1] == 0xFF:  # fill bytes
             at += 1
@@ -127,6 +170,9 @@ def _parse_jpeg(stream: bytes, at: int) -> Codestream | None:
         segment = stream[at + 2 : at + length]
         if marker in SOF or marker == SOF_JPEG_LS:
             found = _frame_header(marker, segment)
+            found = replace(found, lead=lead, lines_at=0 if found.rows else at + 3)
+        elif marker == 0xDD:
+            interval = _big(segment, 0, 2)
         elif marker == 0xE0 and segment.startswith(b"JFIF"):
             told = told or "YBR"
         elif marker == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12:
@@ -134,8 +180,53 @@ def _parse_jpeg(stream: bytes, at: int) -> Codestream | None:
         at += length
     near = stream[at + 3 + 2 * stream[at + 2]] if found.format == "jpeg-ls" else 0
     found = replace(found, rows=found.rows or _lines_at_the_end(stream), near=near, colour=found.colour or told)
+    return _with_completeness(found, stream, at, interval)
+
+
+def _with_completeness(header: Codestream, stream: bytes, scan: int, interval: int) -> Codestream:
+    """scan: behind the marker of the first. interval: of restart markers, in minimum coded units; 0 without."""
     ends = stream.rfind(END_OF_IMAGE) > stream.rfind(START_OF_SCAN)
-    return replace(found, whole=ends and 8 * (len(stream) - at) >= _fewest_bits(found))
+    enough = 8 * (len(stream) - scan) >= _fewest_bits(header)
+    staged = False
+    if header.format != "jpeg-ls" and header.sof < ARITHMETIC:
+        apart = stream[scan + 2] < header.samples
+        staged = apart or interval > 0 or header.sof in (2, 6)
+        enough = enough and not (apart and len(_components(stream, scan - 2)) < header.samples)
+        enough = enough and not (header.sof == 2 and _lacks_refinement(stream, scan - 2))
+        enough = enough and not (interval and not apart and _lacks_restarts(header, stream, scan, interval))
+    return replace(header, whole=ends and enough, unended=not ends and enough, staged=staged)
+
+
+def _components(stream: bytes, at: int) -> set[int]:
+    """Those that have a scan."""
+    seen: set[int] = set()
+    while at >= 0 and at + 5 <= len(stream):
+        seen.update(stream[at + 5 : at + 5 + 2 * stream[at + 4] : 2])
+        at = stream.find(START_OF_SCAN, at + 2)
+    return seen
+
+
+def _lacks_refinement(stream: bytes, at: int) -> bool:
+    """Of a progressive stream: is there a coefficient some of whose bits were announced and do not come? (G.1.1.1)"""
+    to_come: dict[tuple[int, int], int] = {}
+    while at >= 0 and at + 5 <= len(stream):
+        n_components = stream[at + 4]
+        names = stream[at + 5 : at + 5 + 2 * n_components : 2]
+        first, last, bits = stream[at + 5 + 2 * n_components : at + 8 + 2 * n_components]
+        places = [(name, place) for name in names for place in range(first, min(last, 63) + 1)]
+        if bits >> 4 and any(to_come.get(place) != bits >> 4 for place in places):
+            return True
+        to_come.update(dict.fromkeys(places, bits & 15))
+        at = stream.find(START_OF_SCAN, at + 2)
+    return any(to_come.values())
+
+
+def _lacks_restarts(header: Codestream, stream: bytes, scan: int, interval: int) -> bool:
+    """Are there fewer restart markers than the size of the picture asks for? Only of one scan of everything."""
+    if header.sof in (2, 6) or not header.unit_rows * header.unit_columns:
+        return False
+    n_units = -(-header.rows // header.unit_rows) * -(-header.columns // header.unit_columns)
+    return len(RESTART.findall(stream, scan)) < -(-n_units // interval) - 1
 
 
 def _fewest_bits(header: Codestream) -> int:
@@ -152,15 +243,18 @@ def _frame_header(marker: int, segment: bytes) -> Codestream:
     components = [(segment[6 + 3 * i], segment[7 + 3 * i]) for i in range(samples)]
     by_name = bytes(name for name, _ in components).upper() == b"RGB"
     subsampled = samples == 3 and len({factors for _, factors in components}) > 1  # RGB never is
-    jpeg_ls = marker == SOF_JPEG_LS
+    jpeg_ls, lossless = marker == SOF_JPEG_LS, marker in SOF_LOSSLESS
+    down, across = (max((f >> shift & 15 for _, f in components if samples > 1), default=1) for shift in (0, 4))
     return Codestream(
-        format="jpeg-ls" if jpeg_ls else "jpeg lossless" if marker in SOF_LOSSLESS else "jpeg",
+        format="jpeg-ls" if jpeg_ls else "jpeg lossless" if lossless else "jpeg",
         rows=_big(segment, 1, 2),
         columns=_big(segment, 3, 2),
         samples=samples,
         precision=segment[0],
         colour="RGB" if by_name else "YBR" if subsampled else None,
         sof=marker - 0xC0,
+        unit_rows=down * (1 if lossless else 8),
+        unit_columns=across * (1 if lossless else 8),
     )
 
 

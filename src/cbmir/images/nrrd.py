@@ -157,10 +157,8 @@ def _affine(header: Mapping[str, Any], spatial: list[int], notes: list[str]) -> 
     directions = header.get("space directions")
     if directions is None or signs is None:
         notes.append("the orientation is not stated")
-        spacings = np.asarray(header.get("spacings", []), dtype=float)
-        for column, axis in enumerate(spatial):
-            if axis < spacings.size and spacings[axis] > 0:
-                affine[:3, column] *= spacings[axis]
+        for column, spacing in enumerate(_spacings(header, spatial)):
+            affine[:3, column] *= spacing
         return affine
     affine = np.eye(4)
     for column, axis in enumerate(spatial):
@@ -169,6 +167,16 @@ def _affine(header: Mapping[str, Any], spatial: list[int], notes: list[str]) -> 
     if origin.shape == (3,) and np.isfinite(origin).all():
         affine[:3, 3] = signs * origin
     return affine
+
+
+def _spacings(header: Mapping[str, Any], spatial: list[int]) -> list[float]:
+    """The distance of two voxels along each axis of space: stated, or the length of its direction, whatever the space;
+    1 where neither is known."""
+    stated: Any = header.get("space directions")
+    if stated is None:
+        stated = header.get("spacings", [])
+    lengths = [float(np.linalg.norm(stated[axis])) if axis < len(stated) else 1.0 for axis in spatial]
+    return [length if np.isfinite(length) and length > 0 else 1.0 for length in lengths]
 
 
 def _signs(space: str) -> Array | None:

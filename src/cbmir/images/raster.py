@@ -1,8 +1,8 @@
 """PNG and JPEG 2000 through imagecodecs, JPEG, GIF, BMP and WebP through Pillow; 16-bit grey keeps its values.
 
 Headers are read first (by Pillow, or codestream.py), so that sizes are checked before pixels are decoded. Pillow lets
-two kinds of damage pass: PNG files with too few rows (black) and JPEG files cut off and closed again (grey);
-imagecodecs refuses the former, `_refuse_filled` finds the latter.
+two kinds of damage pass: PNG files with too few rows (black) and JPEG files with less data than their picture needs
+(grey); imagecodecs refuses the former, `_refuse_damaged` finds the latter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from ..errors import BadImage
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, Provenance
-from .codecs import decode_stream
+from .codecs import decode_checked, refuse_filled
 from .codestream import Codestream, parse_codestream
 from .limits import check_size, guarded
 from .pixels import Array, aspect_of, is_grey, picture
@@ -37,8 +37,6 @@ EXIF_ORIENTATION = 0x0112
 ON_ITS_SIDE = (5, 6, 7, 8)
 BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "YCbCr": 3, "I;16": 2, "I;16B": 2, "I": 4, "F": 4}
 JPEG = b"\xff\xd8\xff"
-FILL = 128  # what libjpeg paints where the data has ended
-END_OF_IMAGE = b"\xff\xd9"
 DAMAGED = "The picture is truncated or damaged."
 
 
@@ -95,9 +93,9 @@ def _frame(data: bytes, opened: Image.Image, image_id: str, index: int) -> Decod
     if opened.format == "PNG":
         pixels, white = _png_pixels(data, opened)
     else:
-        pixels, white = _pixels(_upright(opened)), 255.0
         if opened.format in ("JPEG", "MPO"):
-            _refuse_filled(data, pixels)
+            _refuse_damaged(data, opened)
+        pixels, white = _pixels(_upright(opened)), 255.0
     decoder = "imagecodecs" if opened.format == "PNG" else "pillow"
     provenance = Provenance(format=NAMES.get(opened.format or "", opened.format or ""), decoder=decoder)
     return picture(pixels, (0.0, white), image_id, provenance, frame_index=index, aspect=aspect)
@@ -132,7 +130,7 @@ def _png_pixels(data: bytes, opened: Image.Image) -> tuple[Array, float]:
     if pixels.ndim == 3:
         pixels = _on_black(pixels, white) if pixels.shape[2] in (2, 4) else pixels
         pixels = pixels[:, :, 0] if pixels.shape[2] < 3 or is_grey(pixels) else (pixels >> 8 * (pixels.itemsize - 1))
-    upright = _turned(pixels, opened.getexif().get(EXIF_ORIENTATION, 1))
+    upright = turned(pixels, opened.getexif().get(EXIF_ORIENTATION, 1))
     return (upright.astype(np.uint8), 255.0) if upright.ndim == 3 else (upright, float(white))
 
 
@@ -145,8 +143,8 @@ def _on_black(pixels: Array, white: int) -> Array:
     return shown
 
 
-def _turned(pixels: Array, orientation: int) -> Array:
-    """As Exif says the camera was held (tag 0x0112): mirrored at an axis, turned, or both."""
+def turned(pixels: Array, orientation: int) -> Array:
+    """As Exif and TIFF say the camera was held (tag 0x0112): mirrored at an axis, turned, or both."""
     if orientation in ON_ITS_SIDE:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -156,18 +154,19 @@ def _turned(pixels: Array, orientation: int) -> Array:
     return pixels
 
 
-def _refuse_filled(data: bytes, pixels: Array) -> None:
-    """Raises BadImage (corrupt) when a JPEG's data ends before its picture does, though the file is closed properly.
+def _refuse_damaged(data: bytes, opened: Image.Image) -> None:
+    """Raises BadImage (corrupt) when a JPEG has less in it than its picture, though its file may be closed properly.
 
-    libjpeg paints what is missing grey, without a word. Only when the corner that is decoded last has that grey, the
-    file is decoded once more with other bytes before its end: a whole picture does not change.
+    Pixels are compared before they are turned or change their colour model, so that the grey of what is missing shows.
     """
-    if not (pixels[-1, -1] == FILL).all():
-        return
-    end = data.rfind(END_OF_IMAGE)
-    longer = data[:end] + b"\x5a\xa7\x33\xc9" * 64 + data[end:]
-    if not np.array_equal(_pixels(_upright(Image.open(io.BytesIO(longer), formats=FORMATS))), pixels):
+    header = parse_codestream(data) or Codestream("jpeg", precision=8, staged=True)  # of which nothing is known
+    if not (header.whole or header.unended):
         raise BadImage("corrupt", DAMAGED)
+    refuse_filled(data, header, np.asarray(opened), _decoded)
+
+
+def _decoded(data: bytes) -> Array:
+    return np.asarray(Image.open(io.BytesIO(data), formats=FORMATS))
 
 
 def read_codestream(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
@@ -175,13 +174,13 @@ def read_codestream(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImag
     grey keeps its values, up to 16 bits."""
     with guarded("corrupt", DAMAGED):
         header = parse_codestream(data)
-        if header is None or not header.whole:
+        if header is None or not (header.whole or header.unended):
             raise BadImage("corrupt", DAMAGED)
         # JPEG 2000 decoders hold 32 bits per sample whatever its depth.
         check_size(header.rows, header.columns, header.samples, 4 if "2000" in NAMES[header.format] else 2)
         if header.precision > 16:
             raise BadImage("unsupported", "The picture has more than 16 bits per sample.")
-        pixels = decode_stream(data, header, from_ybr=header.colour == "YBR")
+        pixels = decode_checked(data, header, from_ybr=header.colour == "YBR")
         image = _codestream_image(pixels, header, pseudonyms.image(sha256(data).digest(), 0))
     yield image
 

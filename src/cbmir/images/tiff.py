@@ -21,6 +21,7 @@ from ..privacy import Pseudonyms
 from ..types import DecodedImage, Provenance
 from .limits import MAX_FRAMES, MAX_PIXEL_BYTES, check_size, guarded
 from .pixels import Array, aspect_of, picture
+from .raster import ON_ITS_SIDE, turned
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks are ours to make
 DAMAGED = "The TIFF file is truncated or damaged."
@@ -35,6 +36,9 @@ SLIDES = {
 }
 SLIDE_PIXELS = 2**26  # a tiled pyramid from 8192 x 8192 on is no picture anybody searches whole
 JPEG_IN_TIFF = 7
+BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})  # none, LZW, zlib, PackBits, ...: not those of pictures
+ORIENTATION, LUMA, REFERENCE = 274, 529, 532
+USUAL_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SMALLEST_OFFSET = 8
 
 
@@ -123,6 +127,8 @@ def _page(page: Any, image_id: str, index: int) -> DecodedImage:
     photometric = getattr(page.photometric, "name", "")
     if page.dtype is None or page.dtype.kind not in "buif" or page.ndim > 3 or page.imagedepth > 1:
         raise BadImage("unsupported", "The TIFF page is not a grey or colour picture that can be read.")
+    if photometric == "YCBCR" and page.compression in BYTE_CODECS and page.is_subsampled:
+        raise BadImage("unsupported", "The TIFF page has colours at half its size, which are not read; save it as RGB.")
     pixels = page.asarray(maxworkers=1)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
@@ -132,17 +138,54 @@ def _page(page: Any, image_id: str, index: int) -> DecodedImage:
         pixels = np.moveaxis(pixels, 0, -1)
     value_range = _value_range(pixels, page.bitspersample)
     if pixels.ndim == 3:
-        pixels = _colours(pixels, photometric, value_range[1])
+        white = value_range[1]
+        pixels = _colours(pixels, photometric, white)
         value_range = (0.0, 255.0) if pixels.dtype == np.uint8 else value_range
+        if photometric == "YCBCR" and page.compression in BYTE_CODECS:
+            pixels = _rgb(pixels, page, white)
+    orientation = _number(page, ORIENTATION)
+    aspect = _aspect(page)
     return picture(
-        pixels,
+        turned(pixels, orientation),
         value_range,
         image_id,
         Provenance(format="TIFF", decoder="tifffile"),
         frame_index=index,
         inverted=photometric == "MINISWHITE",
-        aspect=_aspect(page),
+        aspect=1 / aspect if orientation in ON_ITS_SIDE else aspect,
     )
+
+
+def _number(page: Any, code: int) -> int:
+    """A tag that is one whole number; 0 when it is not there, or no such number."""
+    tag = page.tags.get(code)
+    return tag.value if tag is not None and isinstance(tag.value, int) else 0
+
+
+def _fractions(page: Any, code: int, usual: tuple[float, ...]) -> Array:
+    """A tag of fractions, which tifffile gives as numerators and denominators in turn; the usual ones without it."""
+    tag = page.tags.get(code)
+    if tag is None or np.size(tag.value) != 2 * len(usual):
+        return np.array(usual)
+    pairs = np.array(tag.value, dtype=float).reshape(-1, 2)
+    with np.errstate(all="ignore"):
+        found = pairs[:, 0] / pairs[:, 1]
+    return found if np.isfinite(found).all() else np.array(usual)
+
+
+def _rgb(pixels: Array, page: Any, white: float) -> Array:
+    """RGB uint8 of YCbCr uint8, which had samples up to `white`. Source: TIFF 6.0, section 21."""
+    red, green, blue = _fractions(page, LUMA, USUAL_LUMA)
+    middle = (white + 1) // 2
+    reference = _fractions(page, REFERENCE, (0, white, middle, white, middle, white)) * (255 / white)
+    if min(red, green, blue) <= 0 or (reference[1::2] <= reference[::2]).any():
+        raise BadImage("corrupt", DAMAGED)
+    zero, ranges = reference[::2].round(), np.maximum((reference[1::2] - reference[::2]).round(), 1)
+    luma, to_blue, to_red = np.moveaxis((pixels - zero) * ((255, 127, 127) / ranges), -1, 0)
+    reds, blues = luma + to_red * (2 - 2 * red), luma + to_blue * (2 - 2 * blue)
+    colours = np.stack([reds, (luma - blue * blues - red * reds) / green, blues], axis=-1)
+    shown: Array = np.clip(colours + 0.5, 0, 255).astype(np.uint8)
+    return shown
 
 
 def _aspect(page: Any) -> float:

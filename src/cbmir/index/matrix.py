@@ -9,11 +9,13 @@
         16 bytes  length of the header, little endian, and the magic again: a file that ends here is whole
 
 It is rebuilt when the store has moved on, in a file beside it that takes its place in one step, on disk before that;
-whoever still has the old one open keeps it. The checksums are compared by `problems`, not at every opening.
+whoever still has the old one open keeps it. Where a gallery cannot be written it is made in memory, for one process.
+The checksums are compared by `problems`, not at every opening.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import mmap
@@ -75,21 +77,14 @@ class Matrix:
 
 def open_matrix(store: Store, layer: str) -> Matrix:
     """The matrix of a layer as the store is now; made first when it is missing, stale or unreadable."""
-    path = _path(store, layer)
-    matrix = _load(path, store.layers[layer])
-    if matrix is None or matrix.generation != store.generation():
-        _build(store, layer, path)
-        matrix = _load(path, store.layers[layer])
-    if matrix is None:
-        raise BadGallery(f"{path} does not hold what was just written to it; check the disk")
-    return matrix
+    return _current(store, layer).matrix
 
 
 def problems(store: Store, layer: str) -> list[str]:
     """Compares the file with its checksums, and its rows with the store's features. One sentence for each fault."""
     path = _path(store, layer)
-    open_matrix(store, layer)
-    header, data = _read(path)
+    current = _current(store, layer)
+    header, data = current.header, current.data
     parts = header["arrays"].items()
     bad = [name for name, part in parts if zlib.crc32(_array(part, data).tobytes()) != part["crc32"]]
     found = [f"{path}: {name} do not match their checksum; delete the file, it is made again" for name in bad]
@@ -123,36 +118,75 @@ def _find(names: npt.NDArray[np.bytes_], name: str) -> int | None:
     return place if place < len(names) and names[place] == key else None
 
 
-def _load(path: Path, dim: int) -> Matrix | None:
+@dataclass(frozen=True)
+class _Whole:
+    """What a file holds, or would hold, and the matrix it is."""
+
+    header: Mapping[str, Any]
+    data: mmap.mmap | bytes
+    matrix: Matrix
+
+
+def _current(store: Store, layer: str) -> _Whole:
+    path, dim = _path(store, layer), store.layers[layer]
+    whole = _load(path, dim)
+    if whole is None or whole.matrix.generation != store.generation():
+        data = _build(store, layer, path)
+        whole = _load(path, dim) if data is None else _parsed(data, dim)
+    if whole is None:
+        raise BadGallery(f"{path} does not hold what was just written to it; check the disk")
+    return whole
+
+
+def _load(path: Path, dim: int) -> _Whole | None:
     """None when there is no whole file of this dim."""
     try:
-        header, data = _read(path)
+        with path.open("rb") as file:
+            return _parsed(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dim)
+    except (OSError, ValueError):
+        return None
+
+
+def _parsed(data: mmap.mmap | bytes, dim: int) -> _Whole | None:
+    try:
+        header = _header(data)
         arrays = {name: _array(part, data) for name, part in header["arrays"].items()}
         ends = np.cumsum([0] + [rows for _, rows in header["groups"]]).tolist()
         groups = {name: slice(ends[i], ends[i + 1]) for i, (name, _) in enumerate(header["groups"])}
         index = ExactIndex(arrays["rows"], arrays["squared_norms"], groups, arrays["id_order"])
         owners = {kind: (arrays[f"{kind}_names"], arrays[f"{kind}_numbers"]) for kind in OWNERS}
-        return Matrix(header["generation"], index, arrays["ids"], owners) if index.dim == dim else None
-    except (OSError, ValueError, KeyError, TypeError):
+        matrix = Matrix(header["generation"], index, arrays["ids"], owners)
+        return _Whole(header, data, matrix) if index.dim == dim else None
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], mmap.mmap]:
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _header(data: mmap.mmap | bytes) -> dict[str, Any]:
     end = len(data) - 16
     if end < 0 or data[:8] != MAGIC or data[-8:] != MAGIC:
         raise ValueError("not a whole matrix")
     length = int.from_bytes(data[end : end + 8], "little")
-    return json.loads(data[max(0, end - length) : end]), data
+    header: dict[str, Any] = json.loads(data[max(0, end - length) : end])
+    return header
 
 
-def _array(part: Mapping[str, Any], data: mmap.mmap) -> Array:
+def _array(part: Mapping[str, Any], data: mmap.mmap | bytes) -> Array:
     flat = np.frombuffer(data, part["dtype"], math.prod(part["shape"]), part["offset"])
     return cast(Array, flat.reshape(part["shape"]))
 
 
-def _build(store: Store, layer: str, path: Path) -> None:
+def _build(store: Store, layer: str, path: Path) -> bytes | None:
+    """Into the file; where that cannot be written, its content is returned instead."""
+    if store.writable and (os.access(path.parent, os.W_OK) or not path.parent.exists()):
+        _write_file(store, layer, path)
+        return None
+    content = io.BytesIO()
+    with store.snapshot():
+        _write(store, layer, _Writer(content))
+    return content.getvalue()
+
+
+def _write_file(store: Store, layer: str, path: Path) -> None:
     """Under a name of its own first, so several processes may build at once; the last one stays."""
     new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     with store.snapshot():  # which also tells a full disk in one sentence

@@ -2,7 +2,9 @@
 
     refs --plan: which need a look?--> extract: decode, encode --commit, batch by batch--> gallery
 
-Memory does not grow with the source: it is gone through in chunks, ahead of the decoders and as far as they take.
+The source is gone through in chunks, ahead of the decoders and as far as they take: of a file that gives images nothing
+stays in memory. For the report some hundred bytes stay of each file that gives none or is gone, and of each image that
+is there already.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from ..encoder import Encoder
 from ..extract import Extracted, extract
 from ..gallery import Duplicates, Gallery
 from ..images.worker import MEMORY_BYTES
-from ..places import CRASHES, entry_of
+from ..places import CERTAIN, CRASHES, Reader, entry_of
 from ..preprocess import VERSION
 from ..privacy import Pseudonyms
 from ..store import Added, Entry, StoredFile
 from ..types import ImageRef
-from .plan import Plan
+from .plan import Plan, allows_more
 from .tally import IndexReport, Progress, Tally, Total, find_total, finished
 
 __all__ = ["IndexReport", "Progress", "index_source"]
@@ -52,19 +54,21 @@ def index_source(
     where it was when it is started again.
 
     A file of the same size, time and labels is not opened; one of the same content is not decoded, whether it gave
-    images or failed, unless another version of the program failed. What crashed is tried twice, what could not be read
-    always. A file that has become unreadable keeps the images it gave before; one that has another place takes its
-    images along. duplicates: keep or skip images whose pixels are there under another id. timeout_s, memory_bytes: as
-    decode_all has them. total: how many files there are, or what counts them, for the progress.
+    images or failed, unless another version of the program failed, or one that was allowed less time or memory where
+    these were short. What crashed is tried twice, what could not be read always. A file that has become unreadable
+    keeps the images it gave before; one that has another place takes its images along. duplicates: keep or skip images
+    whose pixels are there under another id. timeout_s, memory_bytes: as decode_all has them. total: how many files
+    there are, or what counts them, for the progress.
     Raises BadGallery when the encoder or the key is not the gallery's, or another process is writing.
     """
     gallery.check_encoder(encoder)
     gallery.check_pseudonyms(pseudonyms)
     tally = Tally(on_progress)
+    reader = Reader(READER, timeout_s, memory_bytes)
     find_total(refs, total, tally)
     with gallery.writing(), gallery.survey() as survey:
         tally.tell()
-        plan = Plan(survey, pseudonyms, READER, tally)
+        plan = Plan(survey, pseudonyms, reader, tally)
         extracted = extract(
             plan.new(refs),
             encoder,
@@ -76,10 +80,8 @@ def index_source(
         )
         with closing(extracted) as stream:
             for batch in _batches(stream):
-                _commit([entry_of(file, pseudonyms, READER) for file in batch], gallery, pseudonyms, duplicates, tally)
-        for gone in plan.vanished():
-            survey.settle(gone)
-            tally.vanished += [file.handle for file in gone]
+                _commit([entry_of(file, pseudonyms, reader) for file in batch], gallery, pseudonyms, duplicates, tally)
+        plan.clear_up()
     return finished(tally, gallery)
 
 
@@ -118,11 +120,14 @@ def _is_settled(now: StoredFile, before: StoredFile) -> bool:
     """Whether what the gallery has of a file stays: it could not be read now, or is what the same reader saw before."""
     if now.outcome in CRASHES:
         return False
-    return not now.content or _seen(now) == _seen(before)
+    if not now.content:
+        return now.outcome not in CERTAIN
+    return _seen(now) == _seen(before)
 
 
-def _seen(file: StoredFile) -> tuple[str, ...]:
-    return file.content, file.told, file.outcome, file.reader
+def _seen(file: StoredFile) -> tuple[object, ...]:
+    limits = () if file.outcome == "decoded" else (file.timeout_s, file.memory_bytes)
+    return file.content, file.told, file.outcome, file.reader, limits
 
 
 def _counted(entry: Entry, before: StoredFile | None) -> Entry:
@@ -132,4 +137,7 @@ def _counted(entry: Entry, before: StoredFile | None) -> Entry:
         return entry
     if (now.size, now.mtime_ns, now.told, now.reader) != (before.size, before.mtime_ns, before.told, before.reader):
         return entry
-    return replace(entry, file=now._replace(attempts=before.attempts + 1))
+    if allows_more(now, before):
+        return entry
+    most = max(now.timeout_s, before.timeout_s), max(now.memory_bytes, before.memory_bytes)
+    return replace(entry, file=now._replace(attempts=before.attempts + 1, timeout_s=most[0], memory_bytes=most[1]))

@@ -9,9 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..errors import Outcome
 from ..files import file_sha256
-from ..places import CRASHES, content_of, is_gone_stored, root_of, told_of
+from ..places import (
+    CERTAIN,
+    CRASHES,
+    GIVING_IMAGES,
+    Reader,
+    content_of,
+    has_lost_its_root,
+    has_opened,
+    is_gone_stored,
+    root_of,
+    told_of,
+)
 from ..privacy import Pseudonyms
 from ..store import StoredFile, Survey
 from ..store.rows import chunks
@@ -19,8 +29,8 @@ from ..types import ImageRef
 from .tally import Tally
 
 CHUNK = 1000  # files per look into the store; the decoders wait some 20 ms for one
+NO_MEMORY = "does not fit into memory"  # of images.limits
 GIVEN_UP = 2  # times that a file may crash the decoder, or keep it too long
-GIVING_IMAGES: tuple[Outcome, ...] = ("decoded", "partial")
 
 State = Literal["new", "same", "touched", "missing"]
 
@@ -29,12 +39,12 @@ State = Literal["new", "same", "touched", "missing"]
 class Plan:
     """Sorts the files of a source. Used by one thread at a time, which need not be the one that made it.
 
-    reader: the version of the program; what another one failed at is tried again.
+    reader: what another version failed at is tried again, and what failed under smaller limits.
     """
 
     survey: Survey
     pseudonyms: Pseudonyms
-    reader: str
+    reader: Reader
     tally: Tally
     roots: set[str] = field(default_factory=set)
     _archive: tuple[Path, os.stat_result] | None = None
@@ -44,11 +54,20 @@ class Plan:
         for chunk in chunks(refs, CHUNK):
             yield from self._sort(chunk)
 
-    def vanished(self) -> Iterator[list[StoredFile]]:
-        """Files known of the folders of the source that it has no more, and that are really gone, in chunks."""
-        for root in sorted(self.roots):
-            unseen = self.survey.unseen(self.pseudonyms.of("folder", root))
-            yield from chunks(file for file in unseen if is_gone_stored(file, self.pseudonyms))
+    def clear_up(self) -> None:
+        """At the end: files known of the folders of the source that it has no more, and that are really gone, have
+        vanished; files without images are forgotten that only stood for others, or whose whole source is gone.
+        """
+        own = {self.pseudonyms.of("folder", root) for root in self.roots}
+        for folder in sorted(own):
+            for unseen in chunks(self.survey.unseen(folder)):
+                gone = [file for file in unseen if is_gone_stored(file, self.pseudonyms)]
+                self.survey.settle(gone + [file for file in unseen if has_opened(file, self.pseudonyms)])
+                self.tally.vanished += [file.handle for file in gone]
+        for folder in set(self.survey.folders()) - own:
+            one = self.survey.without_images(folder)
+            if one is not None and has_lost_its_root(one, self.pseudonyms):
+                self.survey.forget(folder)
 
     def _sort(self, refs: list[ImageRef]) -> list[ImageRef]:
         by_name = {self._name(ref): ref for ref in refs}
@@ -74,9 +93,15 @@ class Plan:
             self.tally.survey(len(same) - len(failed), failed, missing)
 
     def _told_again(self, file: StoredFile) -> StoredFile:
-        if file.outcome not in CRASHES:
-            return file
-        return file._replace(reason=f"{file.reason} It was tried {file.attempts} times, and is left alone.")
+        times = f"It was tried {file.attempts} times, and is left alone until it changes or"
+        match file.outcome:
+            case "timed_out":
+                return file._replace(reason=f"{file.reason} {times} may take longer (--timeout).")
+            case "crashed":
+                return file._replace(reason=f"{file.reason} {times} has more memory (--memory).")
+            case _ if NO_MEMORY in (file.reason or ""):
+                return file._replace(reason=f"{file.reason} It is tried again with more (--memory).")
+        return file
 
     def _name(self, ref: ImageRef) -> str:
         root = root_of(ref)
@@ -105,9 +130,15 @@ class Plan:
             return False
         if known.outcome == "decoded":
             return True
-        if known.reader != self.reader:
+        if known.reader != self.reader.version or self._allows_more(known):
             return False
-        return known.attempts >= GIVEN_UP if known.outcome in CRASHES else known.content != ""
+        if known.outcome in CRASHES:
+            return known.attempts >= GIVEN_UP
+        return known.content != "" or known.outcome in CERTAIN
+
+    def _allows_more(self, known: StoredFile) -> bool:
+        now = known._replace(timeout_s=self.reader.timeout_s, memory_bytes=self.reader.memory)
+        return allows_more(now, known)
 
     def _same_content(self, ref: ImageRef, known: StoredFile, status: os.stat_result) -> bool:
         if not known.content or known.size != status.st_size or not stat.S_ISREG(status.st_mode):
@@ -121,3 +152,13 @@ class Plan:
         if self._archive is None or self._archive[0] != ref.path:
             self._archive = ref.path, os.stat(ref.path)
         return self._archive[1]
+
+
+def allows_more(now: StoredFile, before: StoredFile) -> bool:
+    """Whether a file that failed may give more now: of time where it took too long, of memory where it had too little.
+
+    Both: the same file, under the limits of now and of before.
+    """
+    if before.outcome == "timed_out":
+        return now.timeout_s > before.timeout_s
+    return before.outcome in ("crashed", "refused", "partial") and now.memory_bytes > before.memory_bytes

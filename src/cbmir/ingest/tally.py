@@ -34,9 +34,10 @@ class IndexReport:
     were. added: images that are in the gallery now and were not, or were another version. moved: images whose file has
     another place now. unchanged: files that needed no look. vanished: files the gallery knows of this source that are
     gone; their images stay. duplicates: images left out because another file had brought them; conflicts: those of
-    them that show other pixels than the first. pixel_duplicates: images with the pixels of another one that was there.
-    burned_in: images of this run that may show text. failed: {path: handle, outcome, reason} of every file that was
-    not wholly decoded; not_indexed: the same of files that decode and show no picture. seconds, rate: files a second.
+    them that show other pixels than the first. pixel_duplicates: images with the pixels of another one that was there;
+    skipped: those of them that were left out for it, as --duplicates skip asks. burned_in: images of this run that may
+    show text. failed: {path: handle, outcome, reason} of every file that was not wholly decoded; not_indexed: the same
+    of files that decode and show no picture. seconds, rate: files a second.
     report: the JSON with all of it; html: where the page for people goes.
     """
 
@@ -48,6 +49,7 @@ class IndexReport:
     duplicates: int
     conflicts: int
     pixel_duplicates: int
+    skipped: int
     burned_in: int
     failed: tuple[dict[str, str], ...]
     not_indexed: tuple[dict[str, str], ...]
@@ -71,14 +73,22 @@ class IndexReport:
 
 @dataclass
 class Tally:
-    """Of what a run did so far. Two threads count: the one that looks for new files, and the one that adds them."""
+    """Of what a run did so far. Two threads count: the one that looks for new files, and the one that adds them.
+
+    The lists are for the report, and grow with what is in them.
+    """
 
     on_progress: Progress | None
     total: int | None = None
     unchanged: int = 0
     missing: int = 0  # of the files the source lists
-    added: Added = field(default_factory=Added)
+    added: int = 0
+    moved: int = 0
+    skipped: int = 0
     burned_in: int = 0
+    duplicates: list[str] = field(default_factory=list)  # ids, as the two that follow
+    conflicts: list[str] = field(default_factory=list)
+    pixel_duplicates: list[tuple[str, str]] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     not_indexed: list[dict[str, str]] = field(default_factory=list)
@@ -103,7 +113,7 @@ class Tally:
             for entry in entries:
                 self._end(entry.file)
                 self.burned_in += sum("burned_in" in record.attributes for record in entry.records)
-            self.added = _sum(self.added, added)
+            self._add(added)
             self.tell()
 
     def list_not_indexed(self, files: Iterable[StoredFile]) -> None:
@@ -114,6 +124,14 @@ class Tally:
         if self.on_progress is not None:
             with self.lock:
                 self.on_progress(self.done, self.total, dict(self.outcomes))
+
+    def _add(self, added: Added) -> None:
+        self.added += added.added
+        self.moved += added.moved
+        self.skipped += added.skipped
+        self.duplicates += [record_id for record_id, _ in added.duplicates]
+        self.conflicts += added.conflicts
+        self.pixel_duplicates += added.pixel_duplicates
 
     @property
     def done(self) -> int:
@@ -127,10 +145,6 @@ class Tally:
 
 def _listed(file: StoredFile) -> dict[str, str]:
     return {"path": file.handle, "outcome": file.outcome, "reason": file.reason or file.outcome}
-
-
-def _sum(one: Added, other: Added) -> Added:
-    return Added(**{name: value + getattr(other, name) for name, value in vars(one).items()})
 
 
 def find_total(refs: Iterable[Any], total: Total, tally: Tally) -> None:
@@ -156,13 +170,14 @@ def finished(tally: Tally, gallery: Gallery) -> IndexReport:
     seconds = time.monotonic() - tally.started
     report = IndexReport(
         outcomes=tally.outcomes,
-        added=tally.added.added,
-        moved=tally.added.moved,
+        added=tally.added,
+        moved=tally.moved,
         unchanged=tally.unchanged,
         vanished=len(tally.vanished),
-        duplicates=len(tally.added.duplicates),
-        conflicts=len(tally.added.conflicts),
-        pixel_duplicates=len(tally.added.pixel_duplicates),
+        duplicates=len(tally.duplicates),
+        conflicts=len(tally.conflicts),
+        pixel_duplicates=len(tally.pixel_duplicates),
+        skipped=tally.skipped,
         burned_in=tally.burned_in,
         failed=tuple(tally.failed),
         not_indexed=tuple(tally.not_indexed),
@@ -176,9 +191,9 @@ def finished(tally: Tally, gallery: Gallery) -> IndexReport:
         "finished": now.isoformat(timespec="seconds"),
         "encoder": gallery.encoder_fingerprint,
         "vanished_files": tally.vanished,
-        "duplicate_images": [record_id for record_id, _ in tally.added.duplicates],
-        "conflicting_images": list(tally.added.conflicts),
-        "images_of_same_pixels": [list(pair) for pair in tally.added.pixel_duplicates],
+        "duplicate_images": tally.duplicates,
+        "conflicting_images": tally.conflicts,
+        "images_of_same_pixels": tally.pixel_duplicates,
     }
     report.report.parent.mkdir(exist_ok=True)
     write_json(report.report, {**report.as_dict(), **details})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .indexing import IndexSettings, encoder_of, index_into, index_refs, of_split, places
-from .searching import check_strip, draw_strip, search_file
+from .searching import check_strip, draw_strip, search_file, search_frame
 from .single import describe, query_ref, render_file
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "query_ref",
     "render_file",
     "search_file",
+    "search_frame",
 ]

@@ -16,6 +16,10 @@ from ..types import ImageRef
 if TYPE_CHECKING:  # saying where files are needs neither
     from ..ingest import IndexReport, Progress
     from ..ingest.tally import Total
+    from ..privacy import Pseudonyms
+
+
+USUAL_SPLITS = ("train", "validation", "val", "test")
 
 
 def of_split(refs: Sequence[ImageRef], split: str | None) -> list[ImageRef]:
@@ -24,8 +28,10 @@ def of_split(refs: Sequence[ImageRef], split: str | None) -> list[ImageRef]:
         return list(refs)
     chosen = [ref for ref in refs if ref.split == split]
     if not chosen:
-        splits = sorted({ref.split for ref in refs if ref.split})
-        raise UsageError(f"No image is in split '{split}'; the splits are: {', '.join(splits) or 'none'}.")
+        splits = {ref.split for ref in refs if ref.split}
+        known = ", ".join(name for name in USUAL_SPLITS if name in splits)  # of others nothing is quoted
+        there = f"there are {len(splits)} splits" + (f", {known} among them" if known else "")
+        raise UsageError(f"No image is in split '{split}'; {there if splits else 'no image is in any split'}.")
     return chosen
 
 
@@ -81,9 +87,9 @@ def index_into(
 
 def _refs_of(sources: Sequence[Path], split: str | None) -> Iterator[ImageRef]:
     """Their images, one after the other: a folder may have millions."""
-    from ..sources import open_source
+    from ..sources import distinct, open_source
 
-    refs: Iterator[ImageRef] = chain.from_iterable([open_source(source) for source in sources])
+    refs: Iterator[ImageRef] = chain.from_iterable([open_source(source) for source in distinct(sources)])
     # only manifests know splits, and they are short
     return refs if split is None else iter(of_split(list(refs), split))
 
@@ -112,7 +118,7 @@ def index_refs(
             refs,
             gallery,
             encoder_of(gallery, encoder_name),
-            load_pseudonyms(),
+            load_pseudonyms(make=False),  # a new gallery has made it, another would not be that of an old one
             workers=settings.workers,
             timeout_s=settings.timeout_s,
             memory_bytes=memory_bytes,
@@ -171,15 +177,30 @@ def encoder_of(gallery: Gallery, encoder_name: str | None = None) -> Any:
 def places(directory: Path, handles: Sequence[str], outcome: str | None = None) -> list[dict[str, Any]]:
     """Where files of a gallery are: {"handle", "path", "outcome", "reason"} each, in the order of their paths.
 
-    handles: as reports have them; none for all files. outcome: only those that ended so. path: None where a gallery of
-    an older version does not know it.
+    handles: as reports have them, with or without the suffix, or ids of images; none for all files. outcome: only
+    those that ended so. path: None where a gallery of an older version does not know it.
     Raises BadGallery for another key, UsageError for a handle that the gallery does not know.
     """
     from ..privacy import load_pseudonyms
 
+    pseudonyms = load_pseudonyms(make=False)
     with Gallery.open(directory) as gallery:
-        known = list(gallery.files(load_pseudonyms(), handles))
-    if unknown := sorted(set(handles) - {place.handle for place in known}):
-        raise UsageError(f"The gallery knows no file {unknown[0]}.")
+        meant = {word: _handles_of(word, gallery, pseudonyms) for word in handles}
+        known = list(gallery.files(pseudonyms, list(set().union(*meant.values()))))
+    found = {place.handle for place in known}
+    for word, possible in meant.items():
+        if found.isdisjoint(possible):
+            raise UsageError(f"The gallery knows no file {word}.")
     chosen = [place for place in known if outcome in (None, place.outcome)]
     return [asdict(place) for place in sorted(chosen, key=lambda place: place.path or "")]
+
+
+def _handles_of(word: str, gallery: Gallery, pseudonyms: Pseudonyms) -> set[str]:
+    """The handles that a word may mean: itself; its digits with every suffix; that of the file of an image."""
+    from ..places import root_of
+    from ..privacy import HANDLE_DIGITS, PSEUDONYM_DIGITS, SUFFIXES
+
+    if len(word) == HANDLE_DIGITS:
+        return {word, *(word + suffix for suffix in SUFFIXES)}
+    ref = gallery.image_ref(word, pseudonyms) if len(word) == PSEUDONYM_DIGITS else None
+    return {word} if ref is None else {pseudonyms.handle(root_of(ref), ref.shown)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import CbmirError, UsageError
 from ..gallery import Gallery
 from ..types import Gate, Hide, ImageRef, Ranking
+from .frames import chosen_frame
 from .indexing import encoder_of
 from .single import query_ref
 
@@ -23,10 +24,31 @@ def search_file(
     layer: str | None = None,
     gate: Gate = "off",
     hide: Hide = "patient",
-    frame_number: int = 1,
+    frame_number: int | None = None,
     encoder_name: str | None = None,
 ) -> Ranking:
-    """Images of the gallery like one frame (from 1) of a file. Raises CbmirError when the file gives no image."""
+    """Images of the gallery like one frame of a file, as search_frame."""
+    return search_frame(
+        gallery, file, k=k, layer=layer, gate=gate, hide=hide, frame_number=frame_number, encoder_name=encoder_name
+    )[0]
+
+
+def search_frame(
+    gallery: Gallery,
+    file: Path | ImageRef,
+    *,
+    k: int = 10,
+    layer: str | None = None,
+    gate: Gate = "off",
+    hide: Hide = "patient",
+    frame_number: int | None = None,
+    encoder_name: str | None = None,
+) -> tuple[Ranking, int]:
+    """Images of the gallery like one frame of a file, and its number (from 1).
+
+    frame_number: None for the first readable frame, of a volume for the middle of the readable axial slices.
+    Raises CbmirError when the file gives no image, UsageError for a frame that is not there.
+    """
     from ..extract import extract
     from ..privacy import load_pseudonyms
 
@@ -34,11 +56,11 @@ def search_file(
         raise UsageError("k must be at least 1.")
     layer = gallery.layer_named(layer)
     ref = query_ref(file)
-    pseudonyms = load_pseudonyms()
+    pseudonyms = load_pseudonyms(make=False)
     gallery.check_pseudonyms(pseudonyms)
     [extracted] = extract([ref], encoder_of(gallery, encoder_name), pseudonyms, workers=1)
     frame = _frame_of(extracted, frame_number)
-    return gallery.search_features(
+    ranking = gallery.search_features(
         extracted.features[layer][frame],
         None if extracted.posterior is None else extracted.posterior[frame],
         k,
@@ -47,17 +69,16 @@ def search_file(
         hide=hide,
         query=extracted.records[frame],
     )
+    return ranking, extracted.records[frame].frame_index + 1
 
 
-def _frame_of(extracted: Extracted, frame_number: int) -> int:
+def _frame_of(extracted: Extracted, frame_number: int | None) -> int:
     """Row of the wanted frame, counted from 1 as DICOM does."""
     if not extracted.records:
         raise CbmirError(f"The file gives no image ({extracted.decoded.outcome}): {extracted.decoded.reason}")
-    wanted = frame_number - 1
-    for row, record in enumerate(extracted.records):
-        if record.frame_index == wanted:
-            return row
-    raise UsageError(f"The file has no readable frame {frame_number}; it has {len(extracted.records)}.")
+    readable = [(record.frame_index, record.attributes.get("plane")) for record in extracted.records]
+    index = chosen_frame(readable, extracted.records[0].provenance.get("format"), frame_number)
+    return [frame_index for frame_index, _ in readable].index(index)
 
 
 def check_strip(path: Path) -> None:
@@ -79,7 +100,7 @@ def draw_strip(gallery: Gallery, ranking: Ranking, file: Path | ImageRef | None,
     from ..figures import Tile, ranking_row, save_as, strip_figure
     from ..privacy import load_pseudonyms
 
-    pseudonyms = load_pseudonyms()
+    pseudonyms = load_pseudonyms(make=False)
     own = gallery.records([ranking.query_id]).get(ranking.query_id) if ranking.query_id else None
     predicted = ranking.predicted[0][0] if ranking.predicted else None
     expected = (own.group if own else None) or predicted

@@ -40,6 +40,7 @@ from .tables import (
     classification_table,
     efficiency_table,
     groups_table,
+    metrics_table,
     number,
     per_cent,
     retrieval_table,
@@ -102,7 +103,7 @@ def write_search_report(
 
 
 def _tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
-    tables = {"retrieval": retrieval_table(metrics)}
+    tables = {"retrieval": retrieval_table(metrics), "metrics": metrics_table(metrics)}
     if metrics["classification"]:
         tables["classification"] = classification_table(metrics)
     tables |= {"table_2": table_2(metrics), "table_3": table_3(metrics)}
@@ -112,6 +113,8 @@ def _tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
         tables["apart"] = apart_table(metrics)
     if metrics["per_class"]:
         tables["per_class"] = groups_table(metrics, "per_class", "Every class")
+    if metrics["per_modality"]:
+        tables["per_modality"] = groups_table(metrics, "per_modality", "Every modality")
     if metrics["per_source"]:
         tables["per_source"] = groups_table(metrics, "per_source", "Every source")
     return tables
@@ -128,14 +131,14 @@ def _page(
         return "".join(html.get(name, "") for name in names)
 
     sections = [
-        ("retrieval", "Retrieval", tables("retrieval") + drawn.curves() + drawn.classes()),
+        ("retrieval", "Retrieval", tables("retrieval", "metrics") + drawn.curves() + drawn.classes()),
         ("reading", "How to read the mAP", page.paragraphs(how_to_read(metrics))),
         ("classification", "Classification", tables("classification") + drawn.confusion()),
         ("examples", "Queries and their first hits", drawn.strips(examples)),
         ("paper", "Beside the paper", tables("table_2", "table_3")),
         ("cost", "What a query costs", tables("efficiency")),
         ("apart", "Queries told apart", tables("apart")),
-        ("groups", "Classes and sources", tables("per_class", "per_source")),
+        ("groups", "Classes, modalities and sources", tables("per_class", "per_modality", "per_source")),
         ("training", "Training", drawn.training()),
         ("data", "The data", page.paragraphs(_about_data(metrics)) + drawn.sheets(samples)),
         ("definitions", "Definitions", page.definitions(metrics["definitions"])),

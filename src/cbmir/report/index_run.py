@@ -31,6 +31,7 @@ COUNTS: Mapping[str, str] = {
     "duplicates": "images left out: another file had brought them",
     "conflicts": "of these show other pixels than the first",
     "pixel_duplicates": "images with the pixels of another one",
+    "skipped": "of these were left out, as --duplicates skip asks",
     "burned_in": "images that may show burned-in text",
 }
 """Key of the report -> what it counts."""

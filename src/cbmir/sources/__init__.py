@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import BadManifest, UsageError
@@ -10,17 +10,17 @@ from ..types import ImageRef
 from .dicomdir import dicomdir, is_dicomdir
 from .folder import classes, folder, has_classes
 from .manifest import manifest, read_manifest
-from .names import path_of, shown_of
+from .names import shown_of
 from .zipped import SUFFIX, zipped
 
 __all__ = [
     "classes",
     "dicomdir",
+    "distinct",
     "folder",
     "labelled",
     "manifest",
     "open_source",
-    "path_of",
     "read_manifest",
     "shown_of",
     "zipped",
@@ -40,20 +40,45 @@ def open_source(path: Path) -> Iterator[ImageRef]:
         return read_manifest(found)
     if path.is_dir():
         return folder(path)
+    path = path.resolve()
     if path.suffix.lower() == SUFFIX:
-        return zipped(path.absolute(), shown_of(Path(path.name)))
+        return zipped(path, shown_of(Path(path.name)))
     if is_dicomdir(path):
         return dicomdir(path)
-    return iter([ImageRef(path.absolute(), shown_of(Path(path.name)))])
+    return iter([ImageRef(path, shown_of(Path(path.name)))])
 
 
-def labelled(path: Path) -> list[ImageRef]:
+def distinct(paths: Sequence[Path]) -> list[Path]:
+    """Sources without those named twice, and without those in a folder that is taken whole anyhow.
+
+    Raises UsageError when there is nothing at a path, or for a manifest in such a folder: what it tells of the files
+    would be lost or kept as the order has it.
+    """
+    known = {path.resolve() if (found := _manifest_of(path)) is None else found.resolve(): path for path in paths}
+    folders = [real for real in known if real.is_dir()]
+    kept = []
+    for real, path in known.items():
+        if not any(_is_covered(real, folder) for folder in folders):
+            kept.append(path)
+        elif _manifest_of(real) is not None:
+            raise UsageError("One source is a manifest inside another source, which is a folder: index one of the two.")
+    return kept
+
+
+def _is_covered(path: Path, folder: Path) -> bool:
+    """Whether files of path are among those of the folder, which skips hidden ones."""
+    inside = path.relative_to(folder).parts if path.is_relative_to(folder) else ()
+    return bool(inside) and not any(part.startswith(".") for part in inside)
+
+
+def labelled(path: Path, *, class_folders: bool = True) -> list[ImageRef]:
     """Images with classes: a manifest with a class column, a folder with such a manifest.csv, or a folder per class.
 
+    class_folders: False where nobody has said that folders are classes: they may be patients.
     Raises UsageError when there is nothing at path, BadManifest when no image has a class.
     """
     found = _manifest_of(path)
-    if found is None and path.is_dir() and has_classes(path):
+    if found is None and class_folders and path.is_dir() and has_classes(path):
         return classes(path)
     if found is None:
         raise BadManifest("The source has no classes: give a manifest with a class column, or one folder per class.")

@@ -23,11 +23,14 @@ UNDEFINED = 0xFFFFFFFF
 
 
 class _Encoding(NamedTuple):
-    """How a transfer syntax writes the Directory Record Sequence (0004,1220) and a Referenced File ID (0004,1500)."""
+    """How a transfer syntax writes the Directory Record Sequence (0004,1220), a Referenced File ID (0004,1500), the
+    tags of an item (FFFE,E000) and of the end of a sequence (FFFE,E0DD), and Data Set Trailing Padding (FFFC,FFFC)."""
 
     sequence: re.Pattern[bytes]
     file_id: re.Pattern[bytes]
+    item: bytes
     end: bytes
+    padding: bytes
     order: Literal["little", "big"]
 
 
@@ -35,19 +38,25 @@ ENCODINGS = (
     _Encoding(
         re.compile(rb"\x04\x00\x20\x12SQ\0\0(.{4})", re.DOTALL),
         re.compile(rb"\x04\x00\x00\x15CS(..)", re.DOTALL),
+        b"\xfe\xff\x00\xe0",
         b"\xfe\xff\xdd\xe0",
+        b"\xfc\xff\xfc\xff",
         "little",
     ),
     _Encoding(
         re.compile(rb"\x00\x04\x12\x20SQ\0\0(.{4})", re.DOTALL),
         re.compile(rb"\x00\x04\x15\x00CS(..)", re.DOTALL),
+        b"\xff\xfe\xe0\x00",
         b"\xff\xfe\xe0\xdd",
+        b"\xff\xfc\xff\xfc",
         "big",
     ),
     _Encoding(
         re.compile(rb"\x04\x00\x20\x12(.{4})", re.DOTALL),
         re.compile(rb"\x04\x00\x00\x15(.{4})", re.DOTALL),
+        b"\xfe\xff\x00\xe0",
         b"\xfe\xff\xdd\xe0",
+        b"\xfc\xff\xfc\xff",
         "little",
     ),
 )
@@ -96,11 +105,22 @@ def _sequence(data: bytes) -> tuple[_Encoding, re.Match[bytes]]:
         if found is None:
             continue
         length = int.from_bytes(found[1], encoding.order)
-        whole = encoding.end in data[-16:] if length == UNDEFINED else found.end() + length <= len(data)
-        if not whole:
+        ends = _is_closed(data, encoding) if length == UNDEFINED else found.end() + length <= len(data)
+        if not ends:
             raise BadManifest("The DICOMDIR is cut off: copy it again.")
         return encoding, found
     raise BadManifest("The DICOMDIR is damaged: it has no directory records.")
+
+
+def _is_closed(data: bytes, encoding: _Encoding) -> bool:
+    """Whether a sequence of undefined length ends behind its last record, with nothing after it but padding."""
+    n_bytes = len(data.rstrip(b"\0"))
+    at = data.find(encoding.end, max(data.rfind(encoding.item), 0))
+    while at >= 0:
+        if n_bytes <= at + 8 or data.startswith(encoding.padding, at + 8):
+            return True
+        at = data.find(encoding.end, at + 4)  # this was that of a sequence inside the record
+    return False
 
 
 def _refs(path: Path, encoding: _Encoding, data: bytes, start: int) -> Iterator[ImageRef]:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from ..errors import BadManifest, UsageError
 from ..types import ImageRef
 from .names import escaped
 from .zipped import SUFFIX, zipped
 
+GALLERY = "gallery.sqlite"
+"""The file that makes a folder a gallery (store/database.py)."""
+
 
 def folder(path: Path) -> Iterator[ImageRef]:
     """Every file below path and in its zip archives, sorted, hidden ones skipped; a link that leads out of path is not
     followed.
 
-    A folder below it that cannot be read stands for its files: whoever reads it reports why. Only one folder's names
-    at a time are in memory, and those of the folders around it.
-    Raises UsageError when path is not a folder that can be read.
+    A folder below it that cannot be read stands for its files, and a pipe or a device for itself: whoever reads it
+    reports why. A gallery below it is left out: it holds nobody's images. Only one folder's names at a time are in
+    memory, and those of the folders around it.
+    Raises UsageError when path is not a folder that can be read, or a gallery.
     """
     if not path.is_dir():
         raise UsageError("The source is not a folder.")
+    if (path / GALLERY).is_file():
+        raise UsageError("The source is a gallery, which holds no images: name the folder that its images came from.")
     return _refs(path.resolve())
 
 
@@ -68,11 +76,11 @@ def _refs(root: Path) -> Iterator[ImageRef]:
             inside = _entries(path)
             if inside is None:
                 yield ImageRef(path, shown)
-            else:
+            elif not any(found.name == GALLERY for found in inside):
                 stack.append((path, shown + "/", iter(inside)))
-        elif _stays_inside(entry, root) and _may_be_file(entry):
+        elif _stays_inside(entry, root) and (kind := _kind(entry)):
             path, shown = directory / entry.name, prefix + escaped(entry.name)
-            if entry.name[-4:].lower() == SUFFIX:
+            if kind == "file" and entry.name[-4:].lower() == SUFFIX:
                 yield from zipped(path, shown)
             else:
                 yield ImageRef(path, shown)
@@ -93,9 +101,15 @@ def _stays_inside(entry: os.DirEntry[str], root: Path) -> bool:
     return not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root)
 
 
-def _may_be_file(entry: os.DirEntry[str]) -> bool:
-    """Also a link that cannot be followed: whoever reads it reports why."""
+def _kind(entry: os.DirEntry[str]) -> Literal["file", "special"] | None:
+    """None for links to folders, which are gone through where they are, and links to nothing. Special is also a link
+    that cannot be followed: whoever reads it reports why.
+    """
     try:
-        return entry.is_file()
+        if entry.is_file():  # most are, and need no look at the disk
+            return "file"
+        return None if stat.S_ISDIR(entry.stat().st_mode) else "special"
+    except FileNotFoundError:
+        return None
     except OSError:
-        return True
+        return "special"

@@ -4,21 +4,25 @@ paths and labels may name patients."""
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from ..errors import BadManifest
 from ..privacy import identifying
 from ..types import ImageRef
+from ..vocabulary import known as known_words
 
 NOT_LABELS = frozenset({"path", "patient", "modality", "source", "split", "fold", "width", "height", "known_patient"})
+KNOWN = NOT_LABELS | {"class"}
 
 
 def manifest(path: Path) -> list[ImageRef]:
     """The images of a CSV with at least the column `path` (relative to the CSV's folder, inside it).
 
-    `patient, modality, source, split, fold` (a number from 0) are taken as they are; every other column is a label
-    column (`class`, `finding`, `view`, ...), which galleries keep as it is. Empty cells tell nothing.
+    `patient, source, split, fold` (a number from 0) are taken as they are, `modality` when it is one of DICOM's; every
+    other column is a label column (`class`, `finding`, `view`, ...), which galleries keep as it is. The names of these
+    columns count in any case: `Patient` is no label. Empty cells tell nothing.
     Raises BadManifest: no such file, not a CSV in UTF-8, no path column, a label column that looks identifying,
     no rows, a path twice, empty or outside, a fold that is no number.
     """
@@ -48,7 +52,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restkey="", restval="")
-            columns = [name.strip() for name in reader.fieldnames or []]
+            columns = [_column(name) for name in reader.fieldnames or []]
             reader.fieldnames = columns
             _check_columns(columns)
             yield from reader
@@ -56,6 +60,12 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         raise BadManifest(f"The manifest cannot be read: {error.strerror}.") from None
     except (UnicodeDecodeError, csv.Error):
         raise BadManifest("The manifest is not a CSV file in UTF-8.") from None
+
+
+def _column(name: str) -> str:
+    """Known columns as they are called here, others as they are written."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    return name.casefold() if name.casefold() in KNOWN else name
 
 
 def _check_columns(columns: list[str]) -> None:
@@ -91,7 +101,7 @@ def _ref(root: Path, row: Mapping[str, str], line: int) -> ImageRef:
         shown=shown,
         labels={name: cell for name, cell in known.items() if name not in NOT_LABELS},
         patient=known.get("patient"),
-        modality=known.get("modality"),
+        modality=known_words("Modality", known.get("modality", "")) or None,
         source=known.get("source"),
         split=known.get("split"),
         fold=_fold(row, line),

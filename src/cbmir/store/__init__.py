@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import BadGallery
 from ..types import Float32, Record
-from .database import connect_existing, create_database, sentences, take_lock, transaction
+from .database import connect_existing, create_database, is_writable, sentences, take_lock, transaction
 from .entries import OWNERS, Added, Block, Entry, Gone, StoredFile
+from .owners import owners_that_left
 from .rows import FILE, FILE_OF_F, RECORD, record_of, touch, vector_of, where_in
 from .survey import Survey
 from .writing import Writer
@@ -32,6 +35,7 @@ class Store:
         self.directory = directory
         self._connection = connection
         self._writer: sqlite3.Connection | None = None
+        self._turn = threading.Lock()  # of this store and its surveys, which write from other threads
         with sentences(directory):
             rows = connection.execute("SELECT name, dim, number FROM layer ORDER BY number").fetchall()
         self.layers: dict[str, int] = {name: dim for name, dim, _ in rows}
@@ -51,7 +55,7 @@ class Store:
 
     @classmethod
     def open(cls, directory: Path) -> Store:
-        """A store that is there; an older one is brought to today's schema."""
+        """A store that is there; an older one is brought to today's schema. One that cannot be written can be read."""
         return cls(directory, connect_existing(directory))
 
     def __enter__(self) -> Store:
@@ -63,6 +67,10 @@ class Store:
     def close(self) -> None:
         self._connection.close()
 
+    @property
+    def writable(self) -> bool:
+        return is_writable(self.directory)
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Holds the right to write, which only one process has at a time; may be entered again inside.
@@ -73,6 +81,8 @@ class Store:
         if self._writer is not None:
             yield
             return
+        if not self.writable:
+            raise BadGallery(f"the gallery {self.directory} is read-only here: it can be searched, and not changed")
         self._writer = take_lock(self.directory)
         try:
             yield
@@ -84,29 +94,31 @@ class Store:
         """Writes files with their records and features in one transaction; durable when it returns.
 
         A file known before loses its old records first, unless it gives none now because it could not be read. A
-        record whose id another file has brought goes over to the new file when the other is gone; else it is left out
-        and noted as a duplicate. gone: tells whether a file is no longer there, none by default. skip_same_pixels:
-        a record whose pixels are there under another id is left out too.
+        record whose id another file has brought goes over to the new file when the other is gone or has changed; else
+        it is left out and noted as a duplicate. gone: tells which files have, none by default. skip_same_pixels: a
+        record whose pixels are there under another id is left out too, and takes its place when that one's file is
+        gone.
         """
-        with self.writing(), sentences(self.directory), transaction(self._connection):
-            writer = Writer(
-                self._connection, self.layers, self._layer_numbers, gone or (lambda file: False), skip_same_pixels
-            )
-            for entry in entries:
-                writer.put(entry)
-            if writer.changed:
-                self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+        entries = list(entries)
+        with self.writing(), sentences(self.directory):
+            left = owners_that_left(self._connection, entries, gone, of_pixels=skip_same_pixels) if gone else set()
+            writer = Writer(self._connection, self.layers, self._layer_numbers, left, skip_same_pixels)
+            with self._turn, transaction(self._connection):
+                for entry in entries:
+                    writer.put(entry)
+                if writer.changed:
+                    self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
         return writer.result()
 
     def touch(self, files: Iterable[StoredFile]) -> None:
         """Remembers new sizes and times of files whose content is the same."""
-        with self.writing(), sentences(self.directory), transaction(self._connection):
+        with self.writing(), sentences(self.directory), self._turn, transaction(self._connection):
             touch(self._connection, files)
 
     @contextmanager
     def survey(self) -> Iterator[Survey]:
         """For whoever walks through a source, also in another thread. Best inside `writing`."""
-        with closing(Survey(self.directory)) as survey:
+        with closing(Survey(self.directory, self._turn)) as survey:
             yield survey
 
     @contextmanager

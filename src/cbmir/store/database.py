@@ -68,29 +68,47 @@ def check_vacant(directory: Path) -> None:
 
 
 def connect_existing(directory: Path, *, any_thread: bool = False) -> sqlite3.Connection:
-    """Raises BadGallery when there is none, or one this program cannot use.
+    """Opens for reading only what cannot be written. Raises BadGallery when there is none that can be used.
 
     any_thread: it may be used in other threads than this one, in one at a time.
     """
     if not (directory / DATABASE).is_file():
         raise BadGallery(f"there is no gallery in {directory}; make one with `cbmir index`")
+    writable = is_writable(directory)
     with sentences(directory):
-        connection = _connect(directory / DATABASE, "rw", any_thread)
+        connection = _connect(directory / DATABASE, "rw" if writable else _reading_mode(directory), any_thread)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            _bring_up(directory, connection)
+            if writable:
+                connection.execute("PRAGMA journal_mode = WAL")
+            _bring_up(directory, connection, writable)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _bring_up(directory: Path, connection: sqlite3.Connection) -> None:
+def is_writable(directory: Path) -> bool:
+    """Whether a gallery that is there may be changed: SQLite wants to write beside the database, too."""
+    return os.access(directory, os.W_OK) and os.access(directory / DATABASE, os.W_OK)
+
+
+def _reading_mode(directory: Path) -> str:
+    """Without a log nobody is writing now, and SQLite needs no file to share it; with one it must be taken along."""
+    try:
+        n_bytes = (directory / f"{DATABASE}-wal").stat().st_size
+    except FileNotFoundError:
+        n_bytes = 0
+    return "ro" if n_bytes else "ro&immutable=1"
+
+
+def _bring_up(directory: Path, connection: sqlite3.Connection, writable: bool) -> None:
     version = _version(connection)
     if version == 0:
         raise BadGallery(f"{directory / DATABASE} is no database of cbmir; delete it and index again")
     if version > len(MIGRATIONS):
         raise BadGallery(f"the gallery in {directory} was made by a newer cbmir; use that one")
+    if version < len(MIGRATIONS) and not writable:
+        raise BadGallery(f"the gallery in {directory} was made by an older cbmir: open it once where it can be written")
     migrate(connection)
 
 
@@ -121,7 +139,8 @@ def take_lock(directory: Path) -> sqlite3.Connection:
 
     It is one of SQLite's locks on a file of its own. Raises BadGallery at once when another holds it.
     """
-    writer = sqlite3.connect(directory / _LOCK, isolation_level=None, timeout=0)
+    with sentences(directory):
+        writer = sqlite3.connect(directory / _LOCK, isolation_level=None, timeout=0)
     try:
         with sentences(directory):
             writer.execute("BEGIN EXCLUSIVE")

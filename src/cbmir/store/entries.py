@@ -21,7 +21,8 @@ class StoredFile(NamedTuple):
     place: sealed (privacy.py); empty for a file of which a gallery of version 1 knew. content: keyed digest of the
     bytes, "" when they were not read. told: digest of what the source said about the file (labels, patient); a file
     of which something else is told counts as changed. reason: why it gave no images, or fewer than it might.
-    attempts: how often the same reader has looked at the same file and failed; reader: which version of the program.
+    attempts: how often the same reader has looked at the same file and failed; reader: which version of the program;
+    timeout_s, memory_bytes: what it allowed the decoder.
     """
 
     name: str
@@ -36,10 +37,12 @@ class StoredFile(NamedTuple):
     reason: str | None = None
     attempts: int = 1
     reader: str = ""
+    timeout_s: float = 0
+    memory_bytes: int = 0
 
 
 Gone = Callable[[StoredFile], bool]
-"""Whether a file is no longer where it was."""
+"""Whether a file is no longer where it was, or has changed since it was looked at. May look at the disk."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,16 @@ class Entry:
 class Added:
     """What a write changed.
 
-    replaced: records lost by files that gave others. moved: images that went over from a file that is gone.
-    duplicates: (id, handle) of images that another file had brought before; conflicts: the ids of those that show
-    other pixels. pixel_duplicates: (id, id) of an image and of one with other id and the same pixels, there before.
+    replaced: records lost by files that gave others. moved: images that went over from a file that is gone or has
+    changed. duplicates: (id, handle) of images that another file had brought before; conflicts: the ids of those that
+    show other pixels. pixel_duplicates: (id, id) of an image and of one with other id and the same pixels, there
+    before; skipped: how many of these were left out for it.
     """
 
     added: int = 0
     replaced: int = 0
     moved: int = 0
+    skipped: int = 0
     duplicates: tuple[tuple[str, str], ...] = ()
     conflicts: tuple[str, ...] = ()
     pixel_duplicates: tuple[tuple[str, str], ...] = ()

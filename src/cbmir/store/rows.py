@@ -18,6 +18,9 @@ RECORD = """id, patient, study, series, frame_index, modality, source, labels, p
 FILE = ", ".join(StoredFile._fields)
 FILE_OF_F = ", ".join(f"f.{column}" for column in StoredFile._fields)
 
+DUE = "content = '', mtime_ns = -1"
+"""Makes a file count as changed: nothing on disk has this time and content."""
+
 _AT_ONCE = 500  # SQLite allows a limited number of parameters
 
 Item = TypeVar("Item")
@@ -36,9 +39,9 @@ def where_in(connection: sqlite3.Connection, sql: str, values: Iterable[Any]) ->
 
 
 def touch(connection: sqlite3.Connection, files: Iterable[StoredFile]) -> None:
-    """New sizes and times of files whose content is the same."""
-    rows = [(file.size, file.mtime_ns, file.name) for file in files]
-    connection.executemany("UPDATE file SET size = ?, mtime_ns = ? WHERE name = ?", rows)
+    """New sizes and times of files whose content is the same, unless they have become due meanwhile."""
+    rows = [(file.size, file.mtime_ns, file.name, file.content) for file in files]
+    connection.executemany("UPDATE file SET size = ?, mtime_ns = ? WHERE name = ? AND content = ?", rows)
 
 
 def make_due(connection: sqlite3.Connection, waited_for: str, values: Sequence[Any]) -> None:
@@ -47,8 +50,8 @@ def make_due(connection: sqlite3.Connection, waited_for: str, values: Sequence[A
     waited_for: a condition on the record r.
     """
     connection.execute(
-        f"""UPDATE file SET content = '', mtime_ns = -1 WHERE number IN
-        (SELECT d.file FROM duplicate d JOIN record r ON r.id = d.id WHERE {waited_for})""",
+        f"UPDATE file SET {DUE} WHERE number IN (SELECT d.file FROM duplicate d JOIN record r ON r.id = d.id "
+        f"WHERE {waited_for})",
         values,
     )
 

@@ -66,4 +66,9 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE INDEX record_by_pixels ON record (pixel_digest) WHERE pixel_digest IS NOT NULL",
     ),
     scrub,
+    # 4: under which limits a file failed, so that larger ones are a reason to look again
+    (
+        "ALTER TABLE file ADD COLUMN timeout_s REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE file ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0",
+    ),
 )

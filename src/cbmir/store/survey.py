@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,17 +11,20 @@ from .entries import StoredFile
 from .rows import FILE, chunks, make_due, touch, where_in
 
 _UNSEEN_AT_ONCE = 1000
+_WITHOUT_IMAGES = "NOT EXISTS (SELECT 1 FROM record WHERE record.file = file.number)"
 
 
 class Survey:
     """Remembers which files it was asked about, in a temporary table: memory does not grow with them.
 
     It has a connection of its own and may be used in another thread than the store's, in one at a time. To write, the
-    process must hold the right to (Store.writing).
+    process must hold the right to (Store.writing). turn: held by whoever of this process writes: SQLite itself would
+    wait for a long transaction of the store a few seconds only.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, turn: threading.Lock) -> None:
         self._directory = directory
+        self._turn = turn
         self._connection = connect_existing(directory, any_thread=True)
         with sentences(directory):
             self._connection.execute("CREATE TEMP TABLE seen (number INTEGER PRIMARY KEY)")
@@ -45,7 +49,7 @@ class Survey:
 
     def touch(self, files: Sequence[StoredFile]) -> None:
         """Remembers new sizes and times of files whose content is the same."""
-        with sentences(self._directory), transaction(self._connection):
+        with sentences(self._directory), self._turn, transaction(self._connection):
             touch(self._connection, files)
 
     def unseen(self, folder: str) -> Iterator[StoredFile]:
@@ -68,8 +72,26 @@ class Survey:
         for some in chunks(file.name for file in gone):
             marks = ", ".join("?" * len(some))
             numbers = f"SELECT number FROM file WHERE name IN ({marks})"
-            with sentences(self._directory), transaction(self._connection):
+            with sentences(self._directory), self._turn, transaction(self._connection):
                 make_due(self._connection, f"r.file IN ({numbers})", some)
                 self._connection.execute(
                     f"DELETE FROM file WHERE name IN ({marks}) AND number NOT IN (SELECT file FROM record)", some
                 )
+
+    def folders(self) -> list[str]:
+        """The folders of all sources, as StoredFile.folder has them."""
+        with sentences(self._directory):
+            rows = self._connection.execute("SELECT DISTINCT folder FROM file").fetchall()
+        return [row[0] for row in rows]
+
+    def without_images(self, folder: str) -> StoredFile | None:
+        """A file of a source's folder that has no images; None when all have."""
+        sql = f"SELECT {FILE} FROM file WHERE folder = ? AND {_WITHOUT_IMAGES} LIMIT 1"
+        with sentences(self._directory):
+            row = self._connection.execute(sql, (folder,)).fetchone()
+        return row and StoredFile._make(row)
+
+    def forget(self, folder: str) -> None:
+        """The files of a source's folder that have no images."""
+        with sentences(self._directory), self._turn, transaction(self._connection):
+            self._connection.execute(f"DELETE FROM file WHERE folder = ? AND {_WITHOUT_IMAGES}", (folder,))

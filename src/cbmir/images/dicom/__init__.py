@@ -138,7 +138,7 @@ def _pseudonym(pseudonyms: Pseudonyms, kind: Kind, dataset: Dataset, keyword: st
 def _image(file: _File, stored: Stored, index: int, pseudonyms: Pseudonyms) -> DecodedImage:
     """One frame as an image."""
     values, content = _content(file, stored, index)
-    notes = (*file.notes, CUT) if stored.missing is not None else file.notes
+    notes = (*file.notes, *stored.notes, *((CUT,) if stored.missing is not None else ()))
     return DecodedImage(
         id=pseudonyms.image(file.uid_or_content, index),
         provenance=Provenance("DICOM", file.pixels.syntax, stored.decoder, values, notes),

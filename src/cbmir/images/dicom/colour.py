@@ -131,7 +131,8 @@ def _expand_one(data: Sequence[int], at: int, table: list[int], wide: bool, *, n
         table.extend(data[at : at + length])
         return at + length
     if opcode == 1 and table and length and at < len(data):
-        table.extend(round(table[-1] + (data[at] - table[-1]) * step / length) for step in range(1, length + 1))
+        start, end = table[-1], data[at]
+        table.extend(round(start + (end - start) * step / length) for step in range(1, length + 1))
         return at + 1
     n_parts = 2 if wide else 4
     if opcode != 2 or nested or at + n_parts > len(data):

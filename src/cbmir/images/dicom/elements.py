@@ -13,6 +13,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
+from ...errors import BadImage
+
 
 @cache
 def _tag(keyword: str) -> BaseTag:
@@ -73,15 +75,21 @@ def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
     return [item for item in items if isinstance(item, Dataset)] if isinstance(items, MutableSequence) else []
 
 
-def functional_group(dataset: Dataset, index: int, sequence: str) -> Dataset:
-    """The functional group of one frame: per-frame, else shared, else the dataset itself (PS3.3 C.7.6.16)."""
-    for where, number in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
-        groups = value_of(dataset, where)
+def functional_group(dataset: Dataset, index: int, sequence: str, *, needed: bool = False) -> Dataset:
+    """The functional group of one frame: per-frame, else shared, else the dataset itself (PS3.3 C.7.6.16).
+
+    Raises BadImage (corrupt) when it is needed, other frames have one of their own and the frame is not in the list.
+    """
+    per_frame, shared = (value_of(dataset, f"{whose}FunctionalGroupsSequence") for whose in ("PerFrame", "Shared"))
+    for groups, number in ((per_frame, index), (shared, 0)):
         if not isinstance(groups, MutableSequence) or number >= len(groups):
             continue
         items = items_of(groups[number], sequence)
         if items:
             return items[0]
+    listed = isinstance(per_frame, MutableSequence) and 0 < len(per_frame) <= index
+    if needed and listed and items_of(per_frame[0], sequence):
+        raise BadImage("corrupt", "The header says of other frames what their values mean, and not of this one.")
     return dataset
 
 

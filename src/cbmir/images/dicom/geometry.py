@@ -36,7 +36,7 @@ def plane_of(orientation: list[float]) -> str | None:
 
 
 def place_of(dataset: Dataset, index: int) -> dict[str, str]:
-    """The attributes plane, slice_position_mm and instance_number of a frame, as far as they are known."""
+    """The attributes plane and slice_position_mm of a frame, as far as they are known."""
     attributes: dict[str, str] = {}
     orientation = _numbers(functional_group(dataset, index, "PlaneOrientationSequence"), "ImageOrientationPatient")
     position = _numbers(functional_group(dataset, index, "PlanePositionSequence"), "ImagePositionPatient")
@@ -46,9 +46,6 @@ def place_of(dataset: Dataset, index: int) -> dict[str, str]:
         if len(position) == 3:
             along = float(np.dot(position, np.cross(orientation[:3], orientation[3:])))
             attributes["slice_position_mm"] = f"{along + 0.0:.3f}"
-    number = whole_of(dataset, "InstanceNumber")
-    if number is not None and abs(number) < 10**9:
-        attributes["instance_number"] = str(number)
     return attributes
 
 

@@ -17,6 +17,7 @@ from .parse import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_BIG_PIXELS, IMPLICIT, PAPY
 
 NATIVE = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, GE_BIG_PIXELS, PAPYRUS})
 DEFLATED_FRAMES, PLAIN_FRAMES, RLE = "1.2.840.10008.1.2.8.1", "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.5"
+DICOM_ROOT = "1.2.840.10008."
 _OF = "1.2.840.10008.1.2.4."
 COMPRESSED = frozenset(
     {RLE, DEFLATED_FRAMES, PLAIN_FRAMES}
@@ -41,6 +42,7 @@ KINDS: Mapping[str, ObjectKind] = {
 KINDS_BY_MODALITY: Mapping[str, ObjectKind] = {"SEG": "segmentation", "RTDOSE": "dose grid"}
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+GREY_UNDEFINED = frozenset({"MONOCHROME", "GRAYSCALE", "GREYSCALE"})  # written by converters
 YBR = frozenset({"YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"})
 PHOTOMETRIC = GREY | YBR | {"PALETTE COLOR", "RGB", "XYB", "HSV", "ARGB", "CMYK"}
 SAMPLES = {"ARGB": 4, "CMYK": 4}
@@ -119,7 +121,7 @@ def kind_of(dataset: Dataset) -> ObjectKind:
 def read_layout(dataset: Dataset, pixels: PixelElement, notes: list[str]) -> Layout:
     """The layout, mended where its meaning is clear; raises BadImage when there is none, or it asks for too much."""
     rows, columns, allocated = (_needed(dataset, name) for name in ("Rows", "Columns", "BitsAllocated"))
-    samples = whole_of(dataset, "SamplesPerPixel") or _mended(notes, "SamplesPerPixel missing, taken as 1", 1)
+    samples = _samples(dataset, pixels, rows * columns * allocated, notes)
     photometric = _photometric(dataset, samples, notes)
     floats = pixels.keyword != "PixelData"
     if floats:
@@ -153,6 +155,31 @@ def _mended(notes: list[str], note: str, value: int) -> int:
     return value
 
 
+def _samples(dataset: Dataset, pixels: PixelElement, plane_bits: int, notes: list[str]) -> int:
+    """As stated; where one, or nothing, contradicts the photometric interpretation, as many as the pixels show.
+
+    plane_bits: what one sample of every pixel takes.
+    """
+    stated = whole_of(dataset, "SamplesPerPixel")
+    photometric = text_of(dataset, "PhotometricInterpretation").upper()
+    if (stated or 1) == 1 and photometric in PHOTOMETRIC - GREY - {"PALETTE COLOR"} and plane_bits:
+        found = _samples_of_pixels(pixels, plane_bits * (whole_of(dataset, "NumberOfFrames") or 1))
+        if found == 3:
+            return _mended(notes, "SamplesPerPixel contradicts the pixels, taken as 3", 3)
+        if found != 1:
+            raise BadImage("corrupt", "The header contradicts itself about the number of samples per pixel.")
+    return stated or _mended(notes, "SamplesPerPixel missing, taken as 1", 1)
+
+
+def _samples_of_pixels(pixels: PixelElement, plane_bits: int) -> int:
+    """By the first stream, else by the number of bytes; 0 when they do not show it."""
+    if pixels.encapsulated:
+        header = parse_codestream(join(pixels.fragments[:1]))
+        return header.samples if header else 0
+    wanted = ((samples, (plane_bits * samples + 7) // 8) for samples in (1, 3))
+    return next((samples for samples, n_bytes in wanted if n_bytes <= len(pixels.data) <= n_bytes + 1), 0)
+
+
 def _photometric(dataset: Dataset, samples: int, notes: list[str]) -> str:
     """One of PHOTOMETRIC that the number of samples allows."""
     text = text_of(dataset, "PhotometricInterpretation").upper().replace("PALETTE_COLOR", "PALETTE COLOR")
@@ -160,6 +187,9 @@ def _photometric(dataset: Dataset, samples: int, notes: list[str]) -> str:
     if not text:
         text = "MONOCHROME2" if one else "RGB"
         notes.append(f"PhotometricInterpretation missing, taken as {text}")
+    if one and text in GREY_UNDEFINED:
+        text = "MONOCHROME2"
+        notes.append("PhotometricInterpretation is not one that DICOM defines, taken as MONOCHROME2")
     if text not in PHOTOMETRIC:
         raise BadImage("unsupported", "The photometric interpretation is not one that DICOM defines.")
     if samples not in (1, 3, 4) or (samples == 4) != (text in SAMPLES):
@@ -204,12 +234,14 @@ def _fits(layout: Layout, pixels: PixelElement) -> bool:
 def settle_syntax(parsed: Parsed, pixels: PixelElement, layout: Layout, notes: list[str]) -> str:
     """The transfer syntax the pixels are in: as stated, or as they show when nothing else is said or it cannot be.
 
+    A private syntax whose pixels take as many bytes as native ones is taken for that (GE and Philips have such).
     Raises BadImage: unsupported for a syntax that is not read, corrupt when nothing fits.
     """
     stated = parsed.transfer_syntax
-    if stated and stated not in NATIVE | COMPRESSED:
+    private = stated and not stated.startswith(DICOM_ROOT) and not pixels.encapsulated
+    if stated and stated not in NATIVE | COMPRESSED and not (private and _fits(layout, pixels)):
         raise BadImage("unsupported", f"Transfer syntax {known_name(stated) or 'of an unknown kind'} is not read.")
-    if stated and (stated in COMPRESSED) == pixels.encapsulated:
+    if stated and not private and (stated in COMPRESSED) == pixels.encapsulated:
         return stated
     found = _syntax_of_stream(pixels, layout) if pixels.encapsulated else None
     if not pixels.encapsulated and _fits(layout, pixels):

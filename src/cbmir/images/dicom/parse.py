@@ -7,6 +7,9 @@ that a stream with a delimiter's bytes inside it is read whole and a cut file ke
 from __future__ import annotations
 
 import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +19,20 @@ from pydicom.uid import UID
 
 from ...archives import inflate
 from ...errors import BadImage
+from ..codestream import starts_image
 from ..limits import guarded
 from .elements import has, text_of
+from .nested import ITEM, SEQUENCE_END, UNDEFINED, count_nested
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 GE_BIG_PIXELS, PAPYRUS = "1.2.840.113619.5.2", "1.2.840.10008.1.20"  # implicit little endian headers, both
 
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
-UNDEFINED = 0xFFFFFFFF
-ITEM, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 RAW_DEFLATE, ZLIB = -15, 15  # wbits of zlib
 MAX_ELEMENTS = 200_000
+MAX_NESTED = 1_000_000  # in sequences; an element takes about 350 bytes once read
+RECURSION_LIMIT = 3000
 MAX_FRAGMENTS = 200_000
 MAX_ITEMS = 500_000  # 5000 frames with 30 functional groups are 150 000; an item takes about 1.5 KiB once read
 
@@ -104,11 +109,23 @@ def _parse_from(data: bytes, start: int, notes: tuple[str, ...]) -> Parsed:
         file = io.BytesIO(data)
     _read_group(file, 0, implicit=True)
     implicit, little = _encoding(stated, data[file.tell() : file.tell() + 6])
-    watch = _Watch(data, file)
-    dataset = read_dataset(file, implicit, little, stop_when=watch.stop)
+    watch = _Watch(data, file, little=little)
+    with _deep():
+        dataset = read_dataset(file, implicit, little, stop_when=watch.stop)
     found = dataset.original_encoding
     pixels = _pixel_element(data, file.tell(), bool(found[0]), little) if watch.at_pixels else None
     return Parsed(dataset, pixels, stated, bool(found[0]), little, watch.cut, notes)
+
+
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Room for sequences in sequences, a few hundred deep: pydicom reads them by recursion."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _inflated(data: bytes) -> bytes:
@@ -144,8 +161,9 @@ def _encoding(stated: str, start: bytes) -> tuple[bool, bool]:
 class _Watch:
     """Told of every element before its value is read: stops at the pixels, and before there is too much."""
 
-    def __init__(self, data: bytes, file: io.BytesIO) -> None:
-        self.data, self.file = data, file
+    def __init__(self, data: bytes, file: io.BytesIO, *, little: bool) -> None:
+        self.data, self.file, self.little = data, file, little
+        self.n_items, self.n_nested = 0, 0
         self.n_elements, self.at_pixels, self.cut = 0, False, False
 
     def stop(self, tag: int, vr: str | None, length: int) -> bool:
@@ -158,9 +176,17 @@ class _Watch:
         at = self.file.tell()
         end = len(self.data) if length == UNDEFINED else at + length
         self.cut = end > len(self.data)
-        if end - at > 8 * MAX_ITEMS and vr in (None, "SQ", "UN") and self.data.count(ITEM, at, end) > MAX_ITEMS:
-            raise BadImage("refused", f"The DICOM header has more than {MAX_ITEMS} items.")
+        if vr in (None, "SQ", "UN") and len(self.data) > 8 * MAX_ITEMS:  # of 8 bytes at least
+            self.count_nested(at, None if length == UNDEFINED else end)
         return False
+
+    def count_nested(self, at: int, end: int | None) -> None:
+        nested = count_nested(self.data, at, end, little=self.little)
+        self.n_items, self.n_nested = self.n_items + nested[0], self.n_nested + nested[1]
+        if self.n_items > MAX_ITEMS:
+            raise BadImage("refused", f"The DICOM header has more than {MAX_ITEMS} items.")
+        if self.n_nested > MAX_NESTED:
+            raise BadImage("refused", f"The sequences of the DICOM header have more than {MAX_NESTED} elements.")
 
 
 def _pixel_element(data: bytes, at: int, implicit: bool, little: bool) -> PixelElement:
@@ -198,11 +224,21 @@ def _encapsulated(keyword: str, vr: str, view: memoryview) -> PixelElement:
     whole = whole or at == len(view)
     if not items:
         return PixelElement(keyword, vr, view, None, whole=False)
-    (_, table), *rest = items
-    first = 8 + len(table)
+    if _begins_frame(items[0][1]):  # the table is left out, which must not be
+        rest, table, first = items, memoryview(b""), 0
+    else:
+        (_, table), *rest = items
+        first = 8 + len(table)
     offsets = tuple(memoryview(bytes(table[: len(table) // 4 * 4])).cast("I"))
     fragments = tuple(Fragment(offset - first, part) for offset, part in rest)
     return PixelElement(keyword, vr, view, None, offsets, fragments, whole)
+
+
+def _begins_frame(item: memoryview) -> bool:
+    """Is the first item a compressed image? Offsets begin with 0, run lengths with their number of segments and 64."""
+    start = bytes(item[:64])
+    n_segments, offset = int.from_bytes(start[:4], "little"), int.from_bytes(start[4:8], "little")
+    return starts_image(start) or (len(start) == 64 and 1 <= n_segments <= 15 and offset == 64)
 
 
 def known_name(uid: str) -> str | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from pydicom.uid import UID
 from ...archives import inflate
 from ...errors import BadImage
 from ...types import Bool
-from ..codecs import FORMATS, decode_stream
-from ..codestream import Codestream, Format, parse_codestream, parse_rle
+from ..codecs import FORMATS, decode_stream, refuse_filled
+from ..codestream import Codestream, Format, mended, parse_codestream, parse_rle
 from ..limits import guarded
 from .fragments import Frame, join
 from .header import DEFLATED_FRAMES, PLAIN_FRAMES, RLE, Layout
@@ -35,7 +36,7 @@ OURS = "imagecodecs"
 PLUGINS: Mapping[Format, tuple[str, tuple[str, ...]]] = {
     "jpeg": ("1.2.840.10008.1.2.4.50", (OURS, "pylibjpeg")),
     "jpeg lossless": ("1.2.840.10008.1.2.4.57", (OURS, "pylibjpeg")),
-    "jpeg-ls": ("1.2.840.10008.1.2.4.81", (OURS, "pylibjpeg")),
+    "jpeg-ls": ("1.2.840.10008.1.2.4.81", (OURS,)),
     "jpeg 2000": ("1.2.840.10008.1.2.4.91", (OURS, "pylibjpeg")),
     "htj2k": ("1.2.840.10008.1.2.4.203", (OURS, "pylibjpeg")),
     "jpeg xl": ("1.2.840.10008.1.2.4.112", (OURS,)),
@@ -44,9 +45,12 @@ PLUGINS: Mapping[Format, tuple[str, tuple[str, ...]]] = {
 """The transfer syntax under which pydicom keeps its plugins, and the decoders: the fastest first (512 x 512, ms):
 baseline grey 0.3 against 2.2 (pylibjpeg) and 1.4 (gdcm), lossless 16 bit 1.9, 8.1, 3.5, JPEG-LS 3.9, 4.2 (pyjpegls),
 4.9, HTJ2K 1.1, 2.4; JPEG 2000 18, 18, 20, all of it processor time; RLE 0.4 (pylibjpeg) against 6.6 (pydicom).
-GDCM is left out: damaged streams, which the first decoder has refused, made it abort the process."""
+pylibjpeg is not asked for JPEG-LS: it makes up what a cut
+stream lacks. GDCM is left out: damaged streams, which the first decoder has refused, made it abort the process."""
 
 ENOUGH = 0.9  # of a cut single image, for it to be shown with the rest as padding
+UNENDED = "the compressed data lacks the mark of its end and is whole without it"
+LEAD = "bytes before the start of the compressed image left out"
 DAMAGED = "The pixel data is truncated or damaged."
 
 
@@ -55,7 +59,7 @@ class Stored:
     """Stored values before any lookup. pixels: (rows, columns) or (rows, columns, samples).
 
     bits: of a value, `signed` its sign bit included. colour: what the components are, when the stream knows better than
-    the header. missing: where a cut file has no pixels.
+    the header. missing: where a cut file has no pixels. notes: what was mended to read them.
     """
 
     pixels: Array
@@ -64,6 +68,7 @@ class Stored:
     decoder: str
     colour: str | None = None
     missing: Bool | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,9 @@ def _floats(data: memoryview, layout: Layout, index: int, *, big: bool) -> Store
 
 def _native(data: memoryview, layout: Layout, index: int, *, big: bool, words: bool) -> Stored:
     """Frame `index` of uncompressed pixels. words: bytes were swapped in pairs, as 8-bit values in OW are."""
-    if words:
-        data = memoryview(np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes())
     first_bit = index * layout.frame_bits
     start, end = first_bit // 8, -(-(first_bit + layout.frame_bits) // 8)
-    piece = data[start:end]
+    piece = _swapped(data, start, end) if words else data[start:end]
     missing = _missing(len(piece), end - start, layout) if len(piece) < end - start else None
     if missing is not None:
         piece = memoryview(bytes(piece).ljust(end - start, b"\0"))
@@ -124,6 +127,14 @@ def _native(data: memoryview, layout: Layout, index: int, *, big: bool, words: b
         values = _with_own_colour(values)
     pixels = _settle(_shaped(values, layout), layout.bits_stored, layout.high_bit, layout.signed)
     return Stored(pixels, layout.bits_stored, layout.signed, "pydicom", missing=missing)
+
+
+def _swapped(data: memoryview, start: int, end: int) -> memoryview:
+    """Bytes start..end of the data with the two of each word changed over."""
+    even = start - start % 2
+    around = data[even : end + end % 2]
+    around = around[: len(around) // 2 * 2]
+    return memoryview(np.frombuffer(around, ">u2").astype("<u2").tobytes())[start - even :][: end - start]
 
 
 def _missing(n_bytes: int, wanted: int, layout: Layout) -> Bool:
@@ -182,22 +193,32 @@ def _settle(values: Array, bits: int, high_bit: int, signed: bool) -> Array:
 def _compressed(stream: bytes, layout: Layout, syntax: str) -> Stored:
     """Checked against the layout, then decoded by the first decoder that can."""
     header = _checked_header(stream, layout, syntax)
+    notes = ((LEAD,) if header.lead else ()) + ((UNENDED,) if header.unended else ())
+    stream, header = mended(stream, header)
     uid, decoders = PLUGINS[header.format]
     for name in decoders:
         try:
             with guarded("corrupt", DAMAGED):
                 pixels, colour = _decoded(name, uid, stream, header, layout)
-                return _settled(pixels, header, layout, name, colour)
         except BadImage as error:
             if error.outcome != "corrupt":
                 raise
+            continue
+        refuse_filled(
+            stream, header, pixels, partial(_again, name, uid, header, layout), always=name != OURS
+        )  # which ends it: another decoder would paint the missing part in another way
+        return replace(_settled(pixels, header, layout, name, colour), notes=notes)
     raise BadImage("corrupt", DAMAGED)
+
+
+def _again(name: str, uid: str, header: Codestream, layout: Layout, stream: bytes) -> Array:
+    return _decoded(name, uid, stream, header, layout)[0]
 
 
 def _checked_header(stream: bytes, layout: Layout, syntax: str) -> Codestream:
     """What the stream is; raises BadImage (corrupt) when it cannot be told, or contradicts the file's header.
 
-    Some decoders fill what a cut stream lacks with grey: without its end it is not given to them.
+    Of a JPEG or JPEG-LS stream its end alone may be missing: whether the picture is whole is seen once it is decoded.
     """
     if syntax == RLE:
         n_bytes = layout.n_samples * layout.container_bytes
@@ -207,7 +228,7 @@ def _checked_header(stream: bytes, layout: Layout, syntax: str) -> Codestream:
     header = parse_codestream(stream)
     if header:
         header.check(layout.rows, layout.columns, layout.samples)
-    if header is None or not header.whole:
+    if header is None or not (header.whole or header.unended):
         raise BadImage("corrupt", DAMAGED)
     return header
 
@@ -267,10 +288,12 @@ def _settled(pixels: Array, header: Codestream, layout: Layout, decoder: str, co
     JPEG 2000 streams have a precision and sign of their own, and are believed; the same bits are read with the sign of
     the header (scanners wrote signed pixels as if they were not). Other streams know no sign.
     """
-    precision = header.precision or layout.bits_stored
+    precision = header.precision or (layout.bits_allocated if header.format == "rle" else layout.bits_stored)
     signed = layout.signed and layout.samples == 1
     if header.format in ("jpeg 2000", "htj2k"):
         if signed != header.signed and layout.samples == 1:
+            if signed and layout.bits_stored < precision and pixels.max() < 1 << layout.bits_stored:
+                precision = layout.bits_stored  # patterns of fewer bits in a deeper stream
             pixels = _settle(pixels, precision, precision - 1, signed)
         return Stored(pixels, precision, signed, decoder, colour)
     bits = min(layout.bits_stored, precision) if header.format == "jpeg-ls" else layout.bits_stored

@@ -22,6 +22,10 @@ FUNCTIONS: Mapping[str, Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]] = {
     "SIGMOID": "SIGMOID",
 }
 OLD_GE_OUTSIDE_CT = -2000  # stored outside the field of view, without a Pixel Padding Value
+HOUNSFIELD = frozenset(
+    {"", "HU", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "HOUNSFIELD_UNIT", "HOUNDSFIELD UNIT"}
+)
+"""Rescale Types of CT that mean HU; the standard's term is HU (PS3.3 C.11.1.1.2), scanners write the others."""
 NOT_LINEAR = frozenset({"LOG", "DISP"})
 X_RAY = frozenset({"XA", "RF", "XRF", "DX", "CR", "MG", "PX", "IO"})
 
@@ -106,14 +110,14 @@ def _lut(item: Dataset, signed: bool) -> tuple[int, Array, int] | None:
 
 def _rescale(dataset: Dataset, index: int) -> Rule:
     """Slope and intercept; a slope of 0 would blank the image. PET goes on to SUV where it can."""
-    group = functional_group(dataset, index, "PixelValueTransformationSequence")
+    group = functional_group(dataset, index, "PixelValueTransformationSequence", needed=True)
     slope = numbers_of(group, "RescaleSlope", default=1.0)[0] or 1.0
     intercept = numbers_of(group, "RescaleIntercept", default=0.0)[0]
     if _modality(dataset) == "PT":
         suv = read_suv(dataset)
         return Rule(suv.phrase, slope=slope * suv.factor, intercept=intercept * suv.factor, factor=suv.factor)
     said = has(group, "RescaleSlope") or has(group, "RescaleIntercept")
-    if said and _modality(dataset) == "CT" and text_of(group, "RescaleType").upper() in ("HU", ""):
+    if said and _modality(dataset) == "CT" and text_of(group, "RescaleType").upper() in HOUNSFIELD:
         return Rule("HU", slope=slope, intercept=intercept)
     identity = (slope, intercept) == (1.0, 0.0)
     return Rule("stored values" if identity else "rescaled values", slope=slope, intercept=intercept)
@@ -121,7 +125,7 @@ def _rescale(dataset: Dataset, index: int) -> Rule:
 
 def _real_world(dataset: Dataset, index: int) -> Rule:
     """Real World Value Mapping (C.7.6.16.2.11); the first one of a frame."""
-    group = functional_group(dataset, index, "RealWorldValueMappingSequence")
+    group = functional_group(dataset, index, "RealWorldValueMappingSequence", needed=True)
     if group is dataset:
         items = items_of(dataset, "RealWorldValueMappingSequence")
         group = items[0] if items else dataset
@@ -143,7 +147,7 @@ def padding_of(stored: Stored, dataset: Dataset) -> Bool | None:
     """Where stored values mean nothing: Pixel Padding Value .. Range Limit, not a number, or not in a cut file."""
     pixels = stored.pixels
     if pixels.dtype.kind == "f":
-        mask: Bool = ~np.isfinite(pixels)
+        mask: Bool = ~np.isfinite(pixels) | _padded_floats(pixels, dataset)
     else:
         mask = _padded(pixels, dataset, stored.signed)
     if stored.missing is not None:
@@ -163,9 +167,20 @@ def _padded(pixels: Array, dataset: Dataset, signed: bool) -> Bool:
     return pixels == low if low == high else (pixels >= low) & (pixels <= high)
 
 
+def _padded_floats(pixels: Array, dataset: Dataset) -> Bool:
+    """Float or Double Float Pixel Padding Value and Range Limit (C.7.6.24, C.7.6.25)."""
+    kind = "Float" if pixels.dtype.itemsize == 4 else "DoubleFloat"
+    value, limit = (number_of(dataset, f"{kind}PixelPadding{name}") for name in ("Value", "RangeLimit"))
+    if value is None:
+        return np.zeros(pixels.shape, dtype=np.bool_)
+    low, high = sorted(pixels.dtype.type(part) for part in (value, value if limit is None else limit))
+    padded: Bool = (pixels >= low) & (pixels <= high)
+    return padded
+
+
 def windows_of(dataset: Dataset, index: int, factor: float = 1.0) -> tuple[Window, ...]:
     """The window candidates of one frame. factor: what the modality values were multiplied with beyond the rescale."""
-    group = functional_group(dataset, index, "FrameVOILUTSequence")
+    group = functional_group(dataset, index, "FrameVOILUTSequence", needed=True)
     centers = numbers_of(group, "WindowCenter", default=0.0)
     widths = numbers_of(group, "WindowWidth", default=0.0)  # without a width it is no window
     function = FUNCTIONS.get(text_of(group, "VOILUTFunction").upper(), "LINEAR")
@@ -185,7 +200,7 @@ def _scaled(window: Window, factor: float) -> Window:
 
 def voi_lut_of(dataset: Dataset, index: int, *, signed: bool) -> tuple[float, Float32] | None:
     """The first VOI LUT as (first mapped value, table in [0, 1]) (C.11.2.1.1). signed: can values be below 0?"""
-    group = functional_group(dataset, index, "FrameVOILUTSequence")
+    group = functional_group(dataset, index, "FrameVOILUTSequence", needed=True)
     items = items_of(group, "VOILUTSequence") or items_of(dataset, "VOILUTSequence")
     found = _lut(items[0], signed) if items else None
     if found is None:
