@@ -35,6 +35,15 @@ def as_jpeg(pixels: np.ndarray[Any, Any], **options: Any) -> bytes:
     return bytes(imagecodecs.jpeg8_encode(pixels, level=95, **options))
 
 
+@pytest.mark.parametrize("seed", [0, 1, 13, 18])
+def test_a_zero_byte_before_the_end_of_a_jpeg_ls_stream_is_no_harm(seed: int) -> None:
+    """As in MR1_JLSL of NEMA's WG04 set; CharLS 2.4 refuses it, of the last two even in its latest version."""
+    pixels = np.random.default_rng(seed).integers(0, 4096, (32 + seed, 48), dtype=np.uint16)
+    stream = bytes(imagecodecs.jpegls_encode(pixels))
+    padded = stream.removesuffix(b"\xff\xd9") + b"\0\xff\xd9"
+    assert np.array_equal(read_one(encapsulated(pixels, f"{OF}80", [padded])).pixels, pixels)
+
+
 # Layouts of native pixels
 
 

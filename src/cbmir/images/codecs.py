@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadImage
-from .codestream import ARITHMETIC, Codestream, Format, mended, with_filler
+from .codestream import ARITHMETIC, END_OF_IMAGE, Codestream, Format, mended, with_filler
 
 Array = npt.NDArray[Any]
 DAMAGED = "The compressed picture is truncated or damaged."
@@ -81,7 +81,7 @@ def decode_stream(stream: bytes, header: Codestream, *, from_ybr: bool = False) 
         case "jpeg" | "jpeg lossless":
             return _decode_jpeg(stream, header, from_ybr)
         case "jpeg-ls":
-            return np.asarray(imagecodecs.jpegls_decode(stream))
+            return _decode_jpeg_ls(stream)
         case "jpeg 2000":
             return np.asarray(imagecodecs.jpeg2k_decode(stream, numthreads=1))
         case "htj2k":
@@ -90,6 +90,18 @@ def decode_stream(stream: bytes, header: Codestream, *, from_ybr: bool = False) 
             return np.asarray(imagecodecs.jpegxl_decode(stream, numthreads=1))
         case _:
             raise ValueError("not a format of this module")
+
+
+def _decode_jpeg_ls(stream: bytes) -> Array:
+    """CharLS 2.3 to 2.4 refuses a zero byte between the data and the end marker, which NEMA's WG04 sample MR1 has
+    (team-charls/charls, issues 365 and 437), some streams even in its latest version; without it they are read exactly."""
+    try:
+        return np.asarray(imagecodecs.jpegls_decode(stream))
+    except imagecodecs.JpeglsError:
+        data, end, _ = stream.rpartition(END_OF_IMAGE)
+        if not data.endswith(b"\0"):
+            raise
+        return np.asarray(imagecodecs.jpegls_decode(data.rstrip(b"\0") + end))
 
 
 def _decode_jpeg(stream: bytes, header: Codestream, from_ybr: bool) -> Array:
