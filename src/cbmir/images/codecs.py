@@ -6,6 +6,7 @@ It also reads what pydicom's plugins refuse: JPEG XL, and 12-bit JPEG with the u
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import imagecodecs
@@ -17,6 +18,7 @@ from .codestream import ARITHMETIC, END_OF_IMAGE, Codestream, Format, mended, wi
 
 Array = npt.NDArray[Any]
 DAMAGED = "The compressed picture is truncated or damaged."
+MOST_ZEROS = 8  # before the end marker of a JPEG-LS stream
 LUMA = np.array([0.299, 0.587, 0.114])
 FORMATS: frozenset[Format] = frozenset({"jpeg", "jpeg lossless", "jpeg-ls", "jpeg 2000", "htj2k", "jpeg xl"})
 
@@ -93,15 +95,14 @@ def decode_stream(stream: bytes, header: Codestream, *, from_ybr: bool = False) 
 
 
 def _decode_jpeg_ls(stream: bytes) -> Array:
-    """CharLS 2.3 to 2.4 refuses a zero byte between the data and the end marker, which NEMA's WG04 sample MR1 has
-    (team-charls/charls, issues 365 and 437), some streams even in its latest version; without it they are read exactly."""
-    try:
-        return np.asarray(imagecodecs.jpegls_decode(stream))
-    except imagecodecs.JpeglsError:
-        data, end, _ = stream.rpartition(END_OF_IMAGE)
-        if not data.endswith(b"\0"):
-            raise
-        return np.asarray(imagecodecs.jpegls_decode(data.rstrip(b"\0") + end))
+    """CharLS refuses a zero byte between the data and the end marker, which NEMA's WG04 sample MR1 has
+    (team-charls/charls, issues 365 and 437); without it such streams are read exactly."""
+    data, end, _ = stream.rpartition(END_OF_IMAGE)
+    n_zeros = min(len(data) - len(data.rstrip(b"\0")), MOST_ZEROS)
+    for n_left_out in range(n_zeros):  # one by one, for data may end in a zero too
+        with suppress(imagecodecs.JpeglsError):
+            return np.asarray(imagecodecs.jpegls_decode(data[: len(data) - n_left_out] + end))
+    return np.asarray(imagecodecs.jpegls_decode(data[: len(data) - n_zeros] + end))
 
 
 def _decode_jpeg(stream: bytes, header: Codestream, from_ybr: bool) -> Array:
