@@ -73,18 +73,18 @@ class Plan:
         by_name = {self._name(ref): ref for ref in refs}
         known = self.survey.lookup(list(by_name))
         found: dict[State, list[StoredFile]] = {"same": [], "touched": [], "missing": []}
-        todo = []
+        due = []
         for name, ref in by_name.items():
             file = known.get(name)
             state, now = ("new", None) if file is None else self._state(ref, file)
             if now is None:
-                todo.append(ref)
+                due.append(ref)
             else:
                 found[state].append(now)
         if found["touched"]:
             self.survey.touch(found["touched"])
         self._count(found["same"] + found["touched"], found["missing"])
-        return todo
+        return due
 
     def _count(self, same: list[StoredFile], missing: list[StoredFile]) -> None:
         failed = [self._told_again(file) for file in same if file.outcome != "decoded"]
