@@ -20,7 +20,7 @@ from .report import write_cross_validation_report, write_report
 from .types import ImageRef
 
 if TYPE_CHECKING:
-    from .fitting import Progress as TrainingProgress
+    from .fitting import TrainingProgress
 
 
 def cross_validate(

@@ -25,9 +25,10 @@ from .sources import labelled, open_source, shown_of
 from .types import Gate, ImageRef, Ranking
 
 if TYPE_CHECKING:
-    from .fitting import Progress as TrainingProgress
+    from .fitting import TrainingProgress
 
-Progress = Callable[[int, int | None], None]
+OpenProgress = Callable[[int, int | None], None]
+"""As Progress, while the total may not be known yet."""
 N_EXAMPLES = 3
 """Searches shown."""
 
@@ -41,7 +42,7 @@ def run_demo(
     recipe: Recipe = DEMO,
     workers: int | None = None,
     say: Callable[[str], None],
-    on_progress: Progress | None = None,
+    on_progress: OpenProgress | None = None,
     on_training: TrainingProgress | None = None,
 ) -> dict[str, Any]:
     """Do the whole job on `source`, or on pydicom's own files, and write it into a folder of its own in `out`.
@@ -146,7 +147,7 @@ def _trained(
     recipe: Recipe,
     workers: int | None,
     say: Callable[[str], None],
-    on_progress: Progress | None,
+    on_progress: OpenProgress | None,
     on_training: TrainingProgress | None,
 ) -> str:
     """The encoder trained on the train side, or the one an earlier run left."""
@@ -174,7 +175,7 @@ def _search_only(
     encoder: str,
     workers: int | None,
     say: Callable[[str], None],
-    on_progress: Progress | None,
+    on_progress: OpenProgress | None,
 ) -> dict[str, Any]:
     """No classes: index everything, and search with images of the gallery itself."""
     say(f"indexing with the encoder '{encoder}'")
@@ -236,5 +237,5 @@ def _told(ranking: Ranking) -> str:
     return f"{predicted}found {found}"
 
 
-def _counted(on_progress: Progress | None) -> Callable[[int, int | None, Mapping[Any, int]], None] | None:
+def _counted(on_progress: OpenProgress | None) -> Callable[[int, int | None, Mapping[Any, int]], None] | None:
     return None if on_progress is None else lambda done, total, _: on_progress(done, total)

@@ -33,7 +33,7 @@ CHECKPOINT_EVERY_S = 120.0
 SIDE = 224
 """Side of the square the network sees; the packed images are 256 on a side."""
 
-Progress = Callable[["StepReport"], None]
+TrainingProgress = Callable[["StepReport"], None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def fit(
     seed: int,
     data: str = "",
     device: str = "auto",
-    on_progress: Progress | None = None,
+    on_progress: TrainingProgress | None = None,
 ) -> list[dict[str, float]]:
     """Train `network` in place by `recipe` and return one line of figures an epoch (also in run_dir/log.jsonl).
 
@@ -146,7 +146,7 @@ class _Run:
         run_dir: Path,
         seed: int,
         identity: str,
-        on_progress: Progress | None,
+        on_progress: TrainingProgress | None,
     ) -> None:
         self.fabric, self.module, self.optimizer = fabric, module, optimizer
         self.training, self.recipe, self.run_dir, self.seed = training, recipe, run_dir, seed

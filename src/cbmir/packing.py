@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,9 +23,7 @@ from .images.worker import decode_all
 from .places import root_of
 from .preprocess import Preprocessing
 from .privacy import Pseudonyms
-from .types import ImageRef, UInt8
-
-Progress = Callable[[int, int], None]
+from .types import ImageRef, Progress, UInt8
 
 
 @dataclass(frozen=True)

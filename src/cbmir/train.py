@@ -17,7 +17,7 @@ from .calibrate import fit_soft_gate_tau
 from .dataset import split
 from .encoder import Encoder, load_encoder, save_encoder
 from .errors import BadManifest, UsageError
-from .fitting import SIDE, Progress, TrainingSet, batches, centre_crop, fit
+from .fitting import SIDE, TrainingProgress, TrainingSet, batches, centre_crop, fit
 from .networks import build
 from .packing import Packed, pack
 from .preprocess import Preprocessing
@@ -54,7 +54,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     on_decode: Callable[[int, int], None] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: TrainingProgress | None = None,
 ) -> TrainReport:
     """Train the paper's network on labelled images and write the encoder to `out`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,6 +14,9 @@ Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 Int = npt.NDArray[np.int64]
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and how much there is in all."""
 
 Gate = Literal["off", "hard", "top3", "soft"]
 """How the query's predicted class limits the search; see search.py."""

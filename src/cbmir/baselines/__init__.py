@@ -6,7 +6,7 @@ asked for, so that nobody waits for libraries he does not use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +14,9 @@ from typing import Any, Protocol
 from ..distances import DISTANCES, Distance
 from ..errors import UsageError
 from ..preprocess import Preprocessing
-from ..types import Float32, UInt8
+from ..types import Float32, Progress, UInt8
 
-__all__ = ["DISTANCES", "NAMES", "PREFIXES", "Distance", "Method", "Progress", "method_named"]
-
-Progress = Callable[[int, int], None]
-"""Called with (done, of how many)."""
+__all__ = ["DISTANCES", "NAMES", "PREFIXES", "Distance", "Method", "method_named"]
 
 
 class Method(Protocol):

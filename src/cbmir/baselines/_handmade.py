@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CbmirError, UsageError
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 
 Arrays = dict[str, npt.NDArray[Any]]
 

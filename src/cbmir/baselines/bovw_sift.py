@@ -22,8 +22,7 @@ import numpy.typing as npt
 
 from ..distances import Distance
 from ..preprocess import Preprocessing
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 from ._handmade import Arrays, Handmade, check_parts, drawn, image_rows
 
 SIDE = 192

@@ -28,8 +28,7 @@ from ..networks import build
 from ..preprocess import Preprocessing
 from ..recipes import PAPER_PRACTICAL, Recipe
 from ..runtime import NetworkFiles, load_network
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 from ._handmade import check_parts
 from ._states import images_digest
 from .trained import encoded, posteriors

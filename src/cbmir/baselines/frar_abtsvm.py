@@ -27,8 +27,7 @@ import numpy.typing as npt
 
 from ..distances import Distance
 from ..preprocess import Preprocessing
-from ..types import Bool, Float32, Int, UInt8
-from . import Progress
+from ..types import Bool, Float32, Int, Progress, UInt8
 from ._frar import N_TEXTURE, Fitted, fit_frar, micro_texture
 from ._handmade import Arrays, Handmade, check_parts, image_rows
 from ._svm import Svm, fit_svm

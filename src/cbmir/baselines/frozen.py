@@ -30,8 +30,7 @@ from ..distances import Distance
 from ..errors import BadEncoder, CbmirError, UsageError
 from ..files import file_sha256
 from ..runtime import open_onnx
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 from ._handmade import read_state, write_state
 from .frozen_input import FrozenInput, from_onnx_json, from_preprocessor_config
 from .projection import unit

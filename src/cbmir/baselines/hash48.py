@@ -32,8 +32,7 @@ from ..fitting import centre_crop
 from ..networks.dcnn import DCNN
 from ..preprocess import Preprocessing
 from ..recipes import PAPER_PRACTICAL, Recipe
-from ..types import Float32, Int, UInt8
-from . import Progress
+from ..types import Float32, Int, Progress, UInt8
 from ._handmade import check_parts, read_state, write_state
 from ._states import damaged, tensors_of
 from .dcnn import Dcnn, train_network

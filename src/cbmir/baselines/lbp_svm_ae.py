@@ -23,8 +23,7 @@ import numpy.typing as npt
 
 from ..distances import Distance
 from ..preprocess import Preprocessing
-from ..types import Float32, Int, UInt8
-from . import Progress
+from ..types import Float32, Int, Progress, UInt8
 from ._handmade import Arrays, Handmade, check_parts, drawn, image_rows
 from ._svm import Svm, fit_svm
 

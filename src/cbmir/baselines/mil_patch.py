@@ -27,8 +27,7 @@ from torch.nn import functional as F
 from ..distances import Distance
 from ..errors import UsageError
 from ..preprocess import Preprocessing
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 from ._handmade import check_parts, read_state, write_state
 from ._states import damaged, tensors_of
 from .patch_network import SIDE, PatchNetwork, PatchRule, Schedule, train

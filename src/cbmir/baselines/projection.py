@@ -24,8 +24,8 @@ from ..distances import Distance
 from ..errors import UsageError
 from ..metrics import average_precision
 from ..preprocess import Preprocessing
-from ..types import Float32, ImageRef, Int, UInt8
-from . import Method, Progress
+from ..types import Float32, ImageRef, Int, Progress, UInt8
+from . import Method
 from ._handmade import Arrays, check_parts, read_state, write_state
 from ._states import damaged
 

@@ -26,8 +26,7 @@ from ..errors import UsageError
 from ..fitting import centre_crop
 from ..preprocess import Preprocessing
 from ..recipes import PAPER_PRACTICAL, Recipe
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 from ._handmade import read_state, write_state
 from .dcnn import Dcnn
 from .projection import Whitening, fit_whitening, unit

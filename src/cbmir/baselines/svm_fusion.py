@@ -26,8 +26,7 @@ import numpy.typing as npt
 
 from ..distances import Distance, distances
 from ..preprocess import Preprocessing
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 from ._global import DIMS, describe
 from ._handmade import Arrays, Handmade, check_parts, drawn, image_rows
 from ._svm import Svm, fit_svm

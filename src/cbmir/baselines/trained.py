@@ -10,8 +10,7 @@ import numpy as np
 from ..distances import Distance
 from ..encoder import Encoded, Encoder, load_encoder
 from ..errors import CbmirError
-from ..types import Float32, UInt8
-from . import Progress
+from ..types import Float32, Progress, UInt8
 from ._handmade import read_state, write_state
 
 BATCH = 64

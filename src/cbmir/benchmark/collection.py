@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,10 +19,7 @@ from ..packing import pack
 from ..places import root_of
 from ..preprocess import VERSION, Preprocessing
 from ..privacy import Pseudonyms
-from ..types import ImageRef, Int, Record, UInt8
-
-Progress = Callable[[int, int], None]
-"""Called with (done, of how many)."""
+from ..types import ImageRef, Int, Progress, Record, UInt8
 
 KEPT = ("id", "patient", "study", "series", "frame_index", "modality")
 

@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import Outcome
 from ..images.worker import Decoded, decode_all
 from ..privacy import Pseudonyms
-from ..types import Bool, Float32, ImageRef, Int, UInt8
-from .splits import THUMBNAIL, Counts, Progress, count, one_sided, patient_of
+from ..types import Bool, Float32, ImageRef, Int, Progress, UInt8
+from .splits import THUMBNAIL, Counts, count, one_sided, patient_of
 
 NEAR_BITS = 10
 """Pictures whose 256-bit difference hashes differ in at most so many bits are near-duplicates."""

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CbmirError, UsageError
-from ..types import ImageRef, Int
-from .splits import Counts, Progress, count, write_manifest
+from ..types import ImageRef, Int, Progress
+from .splits import Counts, count, write_manifest
 
 SIDES = (28, 224)
 MAX_IMAGES = 1_000_000

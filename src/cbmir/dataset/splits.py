@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -18,14 +18,11 @@ from ..images.worker import Decoded, decode_all
 from ..preprocess import Preprocessing
 from ..privacy import Pseudonyms
 from ..sources import shown_of
-from ..types import ImageRef, Int
+from ..types import ImageRef, Int, Progress
 
 Float64 = npt.NDArray[np.float64]
 Side = Literal["train", "test"]
 Unit = Literal["patient", "source"]
-Progress = Callable[[int, int], None]
-"""Called with files done, files in all."""
-
 THUMBNAIL = Preprocessing(size=64, crop=64)
 """Small pictures, for when a file is only read for its patient or its difference hash."""
 CLASS_WEIGHT, FINER_WEIGHT = 1.0, 0.3

@@ -16,8 +16,8 @@ from typing import Any
 from ..encoder import Encoder
 from ..errors import BadManifest, UsageError
 from ..privacy import Pseudonyms
-from ..types import GATES, Gate, ImageRef, Record, UInt8
-from .collect import Progress, collect
+from ..types import GATES, Gate, ImageRef, Progress, Record, UInt8
+from .collect import collect
 from .efficiency import efficiency
 from .examples import Example, Samples, choose_examples, choose_samples, frame_of, records_shown, thumbnails
 from .rankings import EvaluationSide, judge, rank_and_measure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,8 @@ from ..errors import CbmirError
 from ..extract import Extracted, extract
 from ..places import root_of
 from ..privacy import Pseudonyms
-from ..types import Float32, ImageRef, Record
+from ..types import Float32, ImageRef, Progress, Record
 from .rankings import EvaluationSide
-
-Progress = Callable[[int, int], None]
-"""Called with (files done, files in all)."""
 
 
 class Collected:

@@ -25,9 +25,9 @@ from ..privacy import Pseudonyms
 from ..store import Added, Entry, StoredFile
 from ..types import ImageRef
 from .plan import Plan, allows_more
-from .tally import IndexReport, Progress, Tally, Total, find_total, finished
+from .tally import IndexProgress, IndexReport, Tally, Total, find_total, finished
 
-__all__ = ["IndexReport", "Progress", "index_source"]
+__all__ = ["IndexProgress", "IndexReport", "index_source"]
 
 READER = f"{__version__}/{VERSION}"
 """Who looks at files: what another version failed at is tried again."""
@@ -48,7 +48,7 @@ def index_source(
     memory_bytes: int | None = MEMORY_BYTES,
     duplicates: Duplicates = "keep",
     total: Total = None,
-    on_progress: Progress | None = None,
+    on_progress: IndexProgress | None = None,
 ) -> IndexReport:
     """Brings a gallery up to date with a source. What is done is committed batch by batch: a killed run goes on
     where it was when it is started again.

@@ -15,7 +15,7 @@ from ..files import write_json
 from ..gallery import Gallery
 from ..store import Added, Entry, StoredFile
 
-Progress = Callable[[int, int | None, Mapping[Outcome, int]], None]
+IndexProgress = Callable[[int, int | None, Mapping[Outcome, int]], None]
 """Called with files done, files in all (None while nobody knows), and how many ended in each outcome so far.
 
 What is done is durable. May be called from another thread, by one at a time.
@@ -78,7 +78,7 @@ class Tally:
     The lists are for the report, and grow with what is in them.
     """
 
-    on_progress: Progress | None
+    on_progress: IndexProgress | None
     total: int | None = None
     unchanged: int = 0
     missing: int = 0  # of the files the source lists

@@ -14,7 +14,7 @@ from ..gallery import Duplicates, Gallery
 from ..types import ImageRef
 
 if TYPE_CHECKING:  # saying where files are needs neither
-    from ..ingest import IndexReport, Progress
+    from ..ingest import IndexProgress, IndexReport
     from ..ingest.tally import Total
     from ..privacy import Pseudonyms
 
@@ -64,7 +64,7 @@ def index_into(
     encoder_name: str | None = None,
     split: str | None = None,
     settings: IndexSettings = USUAL,
-    on_progress: Progress | None = None,
+    on_progress: IndexProgress | None = None,
 ) -> IndexReport:
     """Bring the gallery in `directory` up to date with the sources; make it when it is not there.
 
@@ -101,7 +101,7 @@ def index_refs(
     encoder_name: str | None = None,
     settings: IndexSettings = USUAL,
     total: Total = None,
-    on_progress: Progress | None = None,
+    on_progress: IndexProgress | None = None,
 ) -> IndexReport:
     """As index_into, for images that are known already. A page for people is written beside the run report.
 

@@ -15,8 +15,8 @@ from ...errors import UsageError
 from ...images.worker import decode_all
 from ...privacy import Pseudonyms
 from ...sources import folder
-from ...types import ImageRef
-from ..splits import THUMBNAIL, Progress
+from ...types import ImageRef, Progress
+from ..splits import THUMBNAIL
 from .recipe import ClassRecipe
 
 SUFFIXES = re.compile(r"\.(dcm|tiff?|png|jpe?g)", re.IGNORECASE)

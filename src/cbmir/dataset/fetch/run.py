@@ -12,8 +12,8 @@ from typing import Any
 
 from ...errors import CbmirError, UsageError
 from ...privacy import Pseudonyms
-from ...types import ImageRef
-from ..splits import Counts, Progress, Side, count, split, with_patients, write_manifest
+from ...types import ImageRef, Progress
+from ..splits import Counts, Side, count, split, with_patients, write_manifest
 from .folders import copy_some
 from .idc import Fetch, download
 from .ledger import DOWNLOADING, LICENCES, MISSING, Ledger, folder_key, write_licences, write_rows
