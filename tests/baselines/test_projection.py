@@ -10,7 +10,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cbmir.baselines import Method, Progress
+from cbmir.baselines import Method
 from cbmir.baselines.projection import (
     SHRINKAGE_UNTRIED,
     SHRINKAGES,
@@ -28,7 +28,7 @@ from cbmir.baselines.projection import (
 from cbmir.distances import Distance
 from cbmir.errors import CbmirError, UsageError
 from cbmir.preprocess import Preprocessing
-from cbmir.types import Float32, UInt8
+from cbmir.types import Float32, Progress, UInt8
 
 
 class Flat:

@@ -168,7 +168,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job started in the background inherits that it is ignored
 sys.path[:0] = {path!r}
 from test_pool import results_of, by_name
 print("started", flush=True)

@@ -181,7 +181,7 @@ def finished(tally: Tally, gallery: Gallery) -> IndexReport:
         burned_in=tally.burned_in,
         failed=tuple(tally.failed),
         not_indexed=tuple(tally.not_indexed),
-        seconds=round(seconds, 3),
+        seconds=round(seconds, 6),
         rate=round(tally.done / max(seconds, 1e-9), 1),
         report=gallery.directory / "reports" / f"index-{now:%Y%m%dT%H%M%S-%f}.json",
     )
