@@ -17,8 +17,8 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 
 # fmt: off
 ORDER = [
-    "errors", "files", "types", "vocabulary", "privacy", "archives", "sources", "images", "windowing", "shrinking",
-    "preprocess", "display", "images.worker", "metrics", "networks",
+    "errors", "files", "types", "vocabulary", "privacy", "marks", "archives", "sources", "images", "windowing",
+    "shrinking", "preprocess", "display", "images.worker", "metrics", "networks",
     "runtime", "encoder", "extract", "store", "places", "index", "search", "calibrate", "gallery", "ingest",
     "dataset", "recipes", "packing", "fitting", "train", "distances", "baselines", "evaluate", "figures", "report",
     "benchmark", "crossval", "jobs", "demo",
@@ -39,9 +39,9 @@ HOMES = {
     "nrrd": {"images.nrrd"},
     "pandas": {"dataset.fetch"},
     "openvino": {"runtime"},
-    "pydicom": {"dataset.fetch", "images.codecs", "images.dicom", "sources"},
+    "pydicom": {"dataset.fetch", "images.dicom"},
     "ranx": set(),
-    "rich": {"cli", "console"},
+    "rich": {"console"},
     "scipy": {"baselines"},
     "skimage": {"baselines"},
     "sklearn": {"baselines"},

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,18 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cbmir.baselines import method_named
+from cbmir.baselines import TrainPart, method_named
 from cbmir.baselines.pixels import Pixels
 from cbmir.benchmark import PROTOCOLS, Settings, run_benchmark, write_table
 from cbmir.benchmark.table import safe
 from cbmir.cli import cli
-from cbmir.cli.benchmark import PROTOCOLS as OFFERED
-from cbmir.encoder import load_encoder
+from cbmir.encoder import Encoded, load_encoder
 from cbmir.errors import BadManifest, CbmirError, UsageError
 from cbmir.evaluate import Bootstrap, evaluate_split
 from cbmir.privacy import Pseudonyms
 from cbmir.report.benchmark import write_benchmark_report
 from cbmir.sources import labelled
-from cbmir.types import Float32, UInt8
+from cbmir.types import UInt8
 from pictures import draw
 
 FEW = Bootstrap(draws=30)
@@ -149,7 +148,8 @@ def test_nothing_that_is_written_names_a_file_or_a_patient(whole: Path) -> None:
 
 
 def test_the_verb_offers_the_protocols_there_are() -> None:
-    assert OFFERED == PROTOCOLS
+    (offered,) = [option for option in cli.commands["benchmark"].params if option.name == "protocol"]
+    assert tuple(offered.type.choices) == PROTOCOLS
 
 
 # --- the same numbers elsewhere ---
@@ -193,15 +193,15 @@ class Counted(Pixels):
     calls: tuple[str, ...] = ()
     stop = False
 
-    def fit(self, images: UInt8, labels: Sequence[str], **options: Any) -> None:
+    def fit(self, train: TrainPart, **options: Any) -> None:
         Counted.calls += ("fit",)
-        super().fit(images, labels, **options)
+        super().fit(train, **options)
 
-    def features(self, images: UInt8) -> Float32:
+    def encode(self, images: UInt8) -> Encoded:
         if Counted.stop:
             raise KeyboardInterrupt
         Counted.calls += ("features",)
-        return super().features(images)
+        return super().encode(images)
 
 
 @pytest.fixture
@@ -256,14 +256,14 @@ def test_another_label_is_another_fit(tmp_path: Path, pseudonyms: Pseudonyms, co
 class NotFinite(Pixels):
     name = "toy"
 
-    def features(self, images: UInt8) -> Float32:
-        return np.full((len(images), 2), np.nan, np.float32)
+    def encode(self, images: UInt8) -> Encoded:
+        return Encoded({self.name: np.full((len(images), 2), np.nan, np.float32)}, None)
 
 
 class Breaks(Pixels):
     name = "toy"
 
-    def features(self, images: UInt8) -> Float32:
+    def encode(self, images: UInt8) -> Encoded:
         raise ValueError("a sentence that may quote /a/path")
 
 

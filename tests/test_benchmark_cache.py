@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cbmir.baselines import Method, TrainPart
 from cbmir.baselines.pixels import Pixels
+from cbmir.baselines.projection import Projected
 from cbmir.benchmark.cache import Bench, Features, features_of, folder_name
 from cbmir.benchmark.collection import Images
 from cbmir.benchmark.protocols import Fold
+from cbmir.encoder import Encoded
 from cbmir.errors import CbmirError
 from cbmir.types import Float32, Record, UInt8
 
@@ -29,44 +31,57 @@ class Toy(Pixels):
     def __init__(self, name: str = "toy") -> None:
         self.name = name
 
-    def fit(self, images: UInt8, labels: Sequence[str], **options: Any) -> None:
+    def fit(self, train: TrainPart, **options: Any) -> None:
         Toy.fits += 1
-        super().fit(images, labels, **options)
+        super().fit(train, **options)
 
-    def features(self, images: UInt8) -> Float32:
-        return images[:, 0, 0, :1].astype(np.float32)
+    def encode(self, images: UInt8) -> Encoded:
+        return Encoded({self.name: first_pixel(images)}, None)
+
+
+def first_pixel(images: UInt8) -> Float32:
+    return images[:, 0, 0, :1].astype(np.float32)
 
 
 class Shared(Toy):
-    """Two layers under two names, one fit."""
+    """Two layers under two names, one fit. passes: how often anyone of them looked at images."""
 
     fit_name = "toy"
+    passes = 0
 
-    def __init__(self, layer: str) -> None:
-        super().__init__("toy")
-        self.layers = (layer,)
+    def encode(self, images: UInt8) -> Encoded:
+        Shared.passes += 1
+        return Encoded({"toy-one": first_pixel(images), "toy-two": 2 * first_pixel(images)}, None)
 
 
 class Layered(Toy):
     layers = ("first", "second")
 
-    def features_by_layer(self, images: UInt8) -> dict[str, Float32]:
-        return {"first": self.features(images), "second": 2 * self.features(images)}
+    def encode(self, images: UInt8) -> Encoded:
+        return Encoded({"first": first_pixel(images), "second": 2 * first_pixel(images)}, None)
 
 
 class Short(Toy):
-    def features(self, images: UInt8) -> Float32:
-        return super().features(images)[1:]
+    def encode(self, images: UInt8) -> Encoded:
+        return Encoded({self.name: first_pixel(images)[1:]}, None)
+
+
+class OnTop(Toy):
+    """Stands on a toy."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.base = Toy()
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    Toy.fits = 0
+    Toy.fits = Shared.passes = 0
     return Bench(tmp_path, RECORDS, "data", 24, lambda done, total, words: None)
 
 
-def made(method: Toy, bench: Bench, asked: str = "toy") -> Features:
-    return features_of(method, asked, IMAGES, FOLD, bench)
+def made(method: Method, bench: Bench) -> Features:
+    return features_of(method, IMAGES, FOLD, bench)
 
 
 def test_features_are_of_the_rows_of_the_fold(bench: Bench) -> None:
@@ -77,9 +92,28 @@ def test_features_are_of_the_rows_of_the_fold(bench: Bench) -> None:
 
 
 def test_methods_of_one_fit_name_are_fitted_once(bench: Bench) -> None:
-    made(Shared("one"), bench, "toy-one")
-    made(Shared("two"), bench, "toy-two")
-    assert Toy.fits == 1
+    one, two = made(Shared("toy-one"), bench), made(Shared("toy-two"), bench)
+    assert (Toy.fits, Shared.passes) == (1, 2)  # of the gallery and of the queries, for both
+    assert (list(one.queries), list(two.queries)) == (["toy-one"], ["toy-two"])
+    assert two.queries["toy-two"].tolist() == (2 * one.queries["toy-one"]).tolist()
+
+
+def test_a_base_is_fitted_once_for_all_that_stand_on_it_in_any_order(bench: Bench) -> None:
+    made(OnTop("upper"), bench)
+    made(Toy(), bench)
+    made(OnTop("other"), bench)
+    assert Toy.fits == 3
+    assert made(OnTop("upper"), bench).seconds_to_fit > made(Toy(), bench).seconds_to_fit
+
+
+def test_a_projection_asks_its_base_for_nothing_that_is_kept(bench: Bench) -> None:
+    made(Shared("toy-one"), bench)
+    for _ in range(2):  # computed, then read
+        found = made(Projected(Shared("toy-two"), "lda"), bench)
+        assert (Toy.fits, Shared.passes) == (1, 2)
+        assert found.classes == ("a", "b")
+        assert found.posterior is not None
+        assert list(found.gallery) == ["toy-two+lda"]
 
 
 def test_a_method_with_several_layers_keeps_them_all(bench: Bench) -> None:
@@ -92,14 +126,14 @@ def test_a_method_with_several_layers_keeps_them_all(bench: Bench) -> None:
 @pytest.mark.parametrize("lost", ["state/state.npz", "fitted.json", "features.json", "queries-0.npy"])
 def test_what_is_lost_is_made_again(lost: str, bench: Bench) -> None:
     first = made(Toy(), bench)
-    (bench.home("toy", "toy", FOLD) / lost).unlink()
+    (bench.home("toy", FOLD) / lost).unlink()
     again = made(Toy(), bench)
     assert again.queries["toy"].tolist() == first.queries["toy"].tolist()
 
 
 def test_a_lost_fit_takes_its_features_with_it(bench: Bench) -> None:
     made(Toy(), bench)
-    home = bench.home("toy", "toy", FOLD)
+    home = bench.home("toy", FOLD)
     before = (home / "features.json").read_text()
     (home / "fitted.json").unlink()
     made(Toy(), bench)

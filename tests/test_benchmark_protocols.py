@@ -11,10 +11,10 @@ import pytest
 
 from cbmir.benchmark import Plan, plan
 from cbmir.benchmark.collection import Collection
-from cbmir.benchmark.measuring import Asked, pooled_posterior, rank
+from cbmir.benchmark.measuring import pooled_posterior
 from cbmir.errors import BadManifest
 from cbmir.evaluate import EvaluationSide
-from cbmir.evaluate.rankings import judge
+from cbmir.evaluate.rankings import judge, rank_layer
 from cbmir.privacy import Pseudonyms
 from cbmir.types import ImageRef, Record
 
@@ -98,8 +98,8 @@ def line(*places: float, name: str = "g", posterior: Any = None) -> EvaluationSi
     return EvaluationSide(records, {"line": np.array(places, np.float32).reshape(-1, 1)}, posterior)
 
 
-def order(gallery: EvaluationSide, queries: EvaluationSide, asked: Asked) -> dict[Any, list[int]]:
-    (found,) = rank(gallery, queries, judge(gallery, queries), asked)
+def order(gallery: EvaluationSide, queries: EvaluationSide, **asked: Any) -> dict[Any, list[int]]:
+    (found,) = rank_layer(gallery, queries, judge(gallery, queries), "line", **asked)
     return {gate: hits.positions.tolist() for gate, hits in found.items()}
 
 
@@ -107,12 +107,12 @@ def order(gallery: EvaluationSide, queries: EvaluationSide, asked: Asked) -> dic
 def test_every_distance_goes_through_the_same_gates_and_ties(distance: Any) -> None:
     gallery = line(3, 1, 5, 1)  # classes a b a b; the tie is broken by id
     queries = line(0, name="q", posterior=np.array([[0.9, 0.1]], np.float32))
-    found = order(gallery, queries, Asked("line", distance, ("off", "hard"), ("a", "b")))
+    found = order(gallery, queries, distance=distance, gates=("off", "hard"), classes=("a", "b"))
     assert found == {"off": [1, 3, 0, 2], "hard": [0, 2]}
 
 
 def test_hamming_counts_bits() -> None:
-    assert order(line(1, 0), line(0, name="q"), Asked("line", "hamming", ("off",))) == {"off": [1, 0]}
+    assert order(line(1, 0), line(0, name="q"), distance="hamming", gates=("off",)) == {"off": [1, 0]}
 
 
 def test_posteriors_of_folds_with_other_classes_stand_side_by_side() -> None:

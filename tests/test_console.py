@@ -9,6 +9,7 @@ from time import sleep
 import pytest
 
 from cbmir import console
+from cbmir.ingest.tally import COUNTS
 from cbmir.types import Ranking
 
 
@@ -66,15 +67,18 @@ def test_an_index_run_is_told_with_what_deserves_a_look() -> None:
     counts = {"added": 3, "unchanged": 2, "vanished": 0, "duplicates": 0}
     report = {**counts, "outcomes": {"decoded": 1, "corrupt": 0, "not_an_image": 2}, "failed": [], "html": "page"}
     quiet = [
-        "3 images added, 2 files unchanged, 0 vanished, 0 duplicates left out",
+        "3 images added, 2 files unchanged, 0 files vanished, 0 images left out that other files had brought",
         "files by outcome: 1 decoded, 2 not an image",
         "run report: page",
     ]
     assert console.index_lines(report) == quiet
-    assert console.index_lines(report | dict.fromkeys(console.NOTED, 0)) == quiet
+    assert console.index_lines(report | dict.fromkeys(COUNTS.keys() - counts.keys(), 0)) == quiet
     told = console.index_lines(report | {"moved": 1, "conflicts": 2, "pixel_duplicates": 3, "burned_in": 4})
     assert [line.split()[0] for line in told[1:5]] == ["1", "2", "3", "4"]
     assert told[4] == "4 images that may show burned-in text"
+    ones = console.index_lines(report | dict.fromkeys(COUNTS, 1))
+    assert ones[0] == "1 image added, 1 file unchanged, 1 file vanished, 1 image left out that another file had brought"
+    assert ones[1] == "1 image whose file has another place now"
 
 
 def test_the_frame_that_was_searched_by_is_told() -> None:

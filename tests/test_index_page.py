@@ -50,10 +50,10 @@ def test_the_counts_are_told() -> None:
         "files a second": "10.2",
         "images added": "9",
         "files unchanged": "30",
-        "files vanished; their images stay": "1",
-        "images left out: another file had brought them": "4",
-        "of these show other pixels than the first": "2",
-        "images with the pixels of another one": "5",
+        "file vanished": "1",
+        "images left out that other files had brought": "4",
+        "images left out that have the identity of another one and other pixels": "2",
+        "images with the pixels of other ones": "5",
         "images that may show burned-in text": "6",
     }
     assert {name: tile(html, name) for name in told} == told

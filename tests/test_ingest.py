@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -719,7 +720,8 @@ def test_who_was_left_out_for_its_pixels_takes_over_when_the_first_has_gone(
 def limited(outcome: Outcome, tried: list[str], reason: str = "Its reason.") -> Callable[..., Decoded]:
     def look(ref: ImageRef, *others: Any) -> Decoded:
         tried.append(ref.shown)
-        return Decoded(ref, outcome, reason)
+        status = ref.path.stat()
+        return Decoded(ref, outcome, reason, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
     return look
 
@@ -763,6 +765,21 @@ def test_more_time_is_no_reason_to_look_at_what_is_damaged(run: Any, folder: Pat
     assert looked_at == []
 
 
+@pytest.mark.parametrize("outcome", ["refused", "partial"])
+def test_more_memory_is_no_reason_to_look_at_what_never_lacked_it(
+    run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    def read(ref: ImageRef, *others: Any) -> Decoded:
+        tried.append(ref.shown)
+        return replace(decode_one(ref, *others), outcome=outcome, reason="The file is a video.", images=())
+
+    tried: list[str] = []
+    monkeypatch.setattr("cbmir.images.worker.decode_one", read)
+    run(folder / "3.png")
+    run(folder / "3.png", memory_bytes=None)
+    assert tried == ["3.png"]
+
+
 def test_files_that_are_not_read_at_all_are_remembered_while_they_are_the_same(
     run: Any, tmp_path: Path, looked_at: list[str]
 ) -> None:
@@ -779,6 +796,21 @@ def test_files_that_are_not_read_at_all_are_remembered_while_they_are_the_same(
     write_image(folder / "new.png", 1)
     (folder / "new.png").replace(folder / "empty.dcm")
     assert (run(folder).added, looked_at) == (1, ["empty.dcm"])
+
+
+def test_a_file_that_was_empty_when_it_was_read_and_is_filled_during_the_run_is_looked_at_again(
+    run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_before_it_was_copied(ref: ImageRef, *others: Any) -> Decoded:
+        decoded = decode_one(ref, *others)
+        write_image(ref.path, 9)
+        return decoded
+
+    (folder / "3.png").write_bytes(b"")
+    with monkeypatch.context() as patch:
+        patch.setattr("cbmir.images.worker.decode_one", read_before_it_was_copied)
+        assert run(folder / "3.png").outcomes["not_an_image"] == 1
+    assert run(folder / "3.png").added == 1
 
 
 def test_a_file_that_has_become_empty_keeps_its_images_and_is_remembered(

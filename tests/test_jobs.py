@@ -67,7 +67,7 @@ def test_a_query_file_of_the_gallery_is_judged_by_its_label_there(
     jobs.index_refs(tmp_path / "gallery", classes(pictures), settings=HERE)
     query = pictures / "disc" / "00.png"
     with Gallery.open(tmp_path / "gallery") as gallery:
-        by_file = jobs.search_file(gallery, query)
+        by_file, _ = jobs.search_frame(gallery, query)
         assert by_file.query_id is not None
         jobs.draw_strip(gallery, by_file, query, 1, tmp_path / "file.png")
         jobs.draw_strip(gallery, gallery.search_id(by_file.query_id), None, 1, tmp_path / "id.png")
@@ -114,7 +114,7 @@ def test_a_masked_gallery_sees_only_the_regions_of_ultrasound_and_masks_queries_
         gallery_dir = tmp_path / f"gallery-{masked}"
         jobs.index_into(gallery_dir, [scans], settings=jobs.IndexSettings(workers=0, mask_burned_in=masked))
         with Gallery.open(gallery_dir) as gallery:
-            ranking = jobs.search_file(gallery, first, hide="none")
+            ranking, _ = jobs.search_frame(gallery, first, hide="none")
             distances[masked] = max(hit.distance for hit in ranking)
             jobs.draw_strip(gallery, ranking, first, 1, tmp_path / "strip.png")
     assert distances[True] == 0  # the scans are the same, only their texts are not
@@ -194,7 +194,7 @@ def test_where_there_is_a_gallery_no_key_is_made(tmp_path: Path, monkeypatch: py
     with pytest.raises(CbmirError, match="no pseudonym key"):
         jobs.places(tmp_path / "gallery", [])
     with Gallery.open(tmp_path / "gallery") as gallery, pytest.raises(CbmirError, match="no pseudonym key"):
-        jobs.search_file(gallery, pictures / "disc" / "00.png")
+        jobs.search_frame(gallery, pictures / "disc" / "00.png")
     assert not lost.exists()
     jobs.index_into(tmp_path / "another", [pictures], settings=HERE)
     assert lost.exists()
@@ -237,7 +237,7 @@ def test_a_volume_is_searched_by_the_middle_of_its_readable_axial_slices(tmp_pat
         assert ranking.query_id is not None
         assert gallery.record(ranking.query_id).frame_index == frame_number - 1
         with pytest.raises(UsageError, match=r"no readable frame 1; readable are frames \d+ to \d+, 72 of them"):
-            jobs.search_file(gallery, volume, frame_number=1)
+            jobs.search_frame(gallery, volume, frame_number=1)
     assert jobs.render_file(volume, tmp_path / "middle.png")["frame"] == frame_number
     with pytest.raises(UsageError, match="no readable frame 1; readable are"):
         jobs.render_file(volume, tmp_path / "first.png", frame_number=1)

@@ -12,7 +12,7 @@ from cbmir.errors import CbmirError, Outcome
 from cbmir.extract import Extracted
 from cbmir.images.worker import Decoded
 from cbmir.places import (
-    Reader,
+    ReaderVersion,
     entry_of,
     has_left,
     has_lost_its_root,
@@ -88,7 +88,7 @@ def extracted(ref: ImageRef, decoded: Decoded | None = None) -> Extracted:
 
 
 def test_a_stored_file_holds_its_place_sealed_and_nothing_of_it_in_plain_text(pseudonyms: Pseudonyms) -> None:
-    file = entry_of(extracted(REF), pseudonyms, Reader("0.1/2", 60, None)).file
+    file = entry_of(extracted(REF), pseudonyms, ReaderVersion("0.1/2", 60, None)).file
     assert ref_of(file, pseudonyms) == REF
     assert "Canary" not in repr(file)
     assert "hash" not in repr(file)
@@ -174,7 +174,7 @@ def test_what_is_certain_of_a_file_is_remembered_with_its_size_and_time(
 ) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     ref = ImageRef(tmp_path / "a", "a")
-    file = entry_of(extracted(ref, Decoded(ref, outcome, "Why.", (), content)), pseudonyms).file
+    file = entry_of(extracted(ref, Decoded(ref, outcome, "Why.", (), content, 5, 7)), pseudonyms).file
     assert file.size == 5
     unread = entry_of(extracted(ref, Decoded(ref, "corrupt", "It cannot be read.")), pseudonyms).file
     assert unread.size == 0

@@ -12,9 +12,9 @@ import pytest
 
 from cbmir import sources
 from cbmir.errors import BadImage, BadManifest, UsageError
+from cbmir.files import GALLERY_DATABASE
 from cbmir.images import decode, read_ref
 from cbmir.privacy import Pseudonyms
-from cbmir.store.database import DATABASE
 from pictures import SMOOTH, picture_bytes, zip_bytes
 
 
@@ -115,7 +115,7 @@ def test_what_is_no_file_and_no_folder_stands_for_itself(tmp_path: Path, monkeyp
 
 
 def test_a_gallery_is_no_part_of_a_folder_and_no_source(tmp_path: Path) -> None:
-    make_files(tmp_path, "a.dcm", f"gallery/{DATABASE}", "gallery/reports/index.html", "z/b.dcm")
+    make_files(tmp_path, "a.dcm", f"gallery/{GALLERY_DATABASE}", "gallery/reports/index.html", "z/b.dcm")
     assert shown(sources.folder(tmp_path)) == ["a.dcm", "z/b.dcm"]
     with pytest.raises(UsageError, match="source is a gallery"):
         sources.folder(tmp_path / "gallery")

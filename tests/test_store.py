@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from cbmir.errors import BadGallery, Outcome
+from cbmir.files import GALLERY_DATABASE
 from cbmir.store import Entry, Store, StoredFile
-from cbmir.store.database import DATABASE, MIGRATIONS, page_size
+from cbmir.store.database import MIGRATIONS, page_size
 from cbmir.store.writing import TWINS, Writer
 from cbmir.types import Record
 
@@ -344,13 +345,13 @@ def test_the_log_is_synced_before_a_write_is_acknowledged(store: Store) -> None:
 
 
 def test_a_database_of_something_else_is_told(tmp_path: Path) -> None:
-    sqlite3.connect(tmp_path / DATABASE).close()
+    sqlite3.connect(tmp_path / GALLERY_DATABASE).close()
     with pytest.raises(BadGallery, match="no database of cbmir"):
         Store.open(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_damage(tmp_path: Path) -> None:
-    (tmp_path / DATABASE).write_text("not a database, but long enough to look at; " * 20)
+    (tmp_path / GALLERY_DATABASE).write_text("not a database, but long enough to look at; " * 20)
     with pytest.raises(BadGallery, match="damaged"):
         Store.open(tmp_path)
 
@@ -372,7 +373,7 @@ VERSION_1 = MIGRATIONS[0]
 def old_gallery(directory: Path, **names: str) -> sqlite3.Connection:
     """A store as version 1 made it, with an image (id: its letter) of each file, and traces of files it knew before."""
     directory.mkdir()
-    connection = sqlite3.connect(directory / DATABASE, isolation_level=None)
+    connection = sqlite3.connect(directory / GALLERY_DATABASE, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     assert isinstance(VERSION_1, tuple)
     for statement in (*VERSION_1, "PRAGMA user_version = 1"):
@@ -511,7 +512,7 @@ def test_whether_files_are_gone_is_asked_once_and_not_inside_the_transaction(sto
         return True
 
     store.add([entry("1", "a", "b", pixels="x")])
-    store.add([entry("2", "a", "b", "c")], gone=gone)
+    store.add([entry("2", "a", "b", "c", pixels="x")], gone=gone, skip_same_pixels=True)
     assert asked == [("1", False)]
 
 
@@ -557,7 +558,7 @@ def test_a_store_that_cannot_be_written_is_read_and_nothing_is_left_beside_it(re
 
 def test_what_a_log_holds_is_read_where_nothing_can_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add([entry("1", "a")])
-    assert (store.directory / f"{DATABASE}-wal").stat().st_size > 0
+    assert (store.directory / f"{GALLERY_DATABASE}-wal").stat().st_size > 0
     monkeypatch.setattr(os, "access", lambda *_: False)
     with Store.open(store.directory) as reader:
         assert ids_of(reader) == ["a"]

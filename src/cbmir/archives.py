@@ -31,7 +31,7 @@ PIECE_BYTES, CHUNK_BYTES = 2**16, 2**20
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-GZIP = 31  # wbits of zlib
+GZIP, RAW_DEFLATE, ZLIB = 31, -15, 15  # wbits of zlib
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of the name and of the extra field
 _ENCRYPTED = 0x1
@@ -47,7 +47,7 @@ def allowed_bytes(compressed: int) -> int:
 
 
 def inflate(data: bytes, wbits: int) -> bytes:
-    """The content of a zlib stream. wbits as zlib has it: 31 gzip (all its members), -15 raw deflate, 15 zlib.
+    """The content of a zlib stream. wbits: GZIP (all its members), RAW_DEFLATE or ZLIB.
 
     What follows the stream is ignored (DICOM pads to an even length). Raises BadImage: refused when the content is
     larger than allowed_bytes, corrupt when the stream is damaged or ends too early.
@@ -131,7 +131,7 @@ def read_member(path: Path, name: str) -> bytes:
         raise BadImage("refused", found[0]) if found else BadImage("corrupt", "The zip archive has no such member now.")
     data = _stored_bytes(path, place)
     if place.deflated:
-        data = inflate(data, -zlib.MAX_WBITS)
+        data = inflate(data, RAW_DEFLATE)
     if len(data) != place.size or zlib.crc32(data) != place.checksum:
         raise BadImage("corrupt", "The member of the zip archive is damaged: its size or checksum is wrong.")
     if not data:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from .errors import Outcome
+from .errors import GIVING_IMAGES, Outcome
 from .recipes import PAPER_TRAINING_ERROR
 from .types import Ranking
 
@@ -119,7 +119,8 @@ def ranking_document(ranking: Ranking, frame_number: int | None = None) -> dict[
 def ranking_lines(document: Mapping[str, Any]) -> list[str]:
     query = document["query"]
     likely = ", ".join(f"{p['class']} {p['probability']:.2f}" for p in query["predicted"][:3])
-    head = f"layer {query['layer']}, gate {query['gate']}, {query['candidates']} images compared"
+    images = "image" if query["candidates"] == 1 else "images"
+    head = f"layer {query['layer']}, gate {query['gate']}, {query['candidates']} {images} compared"
     if (query["frame"] or 1) > 1:
         head = f"frame {query['frame']} of the file, {head}"
     rows = [
@@ -132,26 +133,21 @@ def ranking_lines(document: Mapping[str, Any]) -> list[str]:
 
 def not_decoded(outcomes: Mapping[Outcome, int]) -> str:
     """How many files gave no image so far, in a few words."""
-    n_files = sum(outcomes.values()) - outcomes.get("decoded", 0) - outcomes.get("partial", 0)
+    n_files = sum(n for outcome, n in outcomes.items() if outcome not in GIVING_IMAGES)
     return f"{n_files} without an image" if n_files else ""
 
 
-NOTED: Mapping[str, str] = {
-    "moved": "images whose file has another place now",
-    "conflicts": "images of the identity of another one and other pixels, left out",
-    "pixel_duplicates": "images whose pixels another one has too",
-    "skipped": "of them left out, as --duplicates skip asks",
-    "burned_in": "images that may show burned-in text",
-}
-"""Key of an index report -> what it counts; told when there are any."""
+ALWAYS_TOLD = ("added", "unchanged", "vanished", "duplicates")
+"""Counts of an index report; others are told when there are any."""
 
 
 def index_lines(report: Mapping[str, Any]) -> list[str]:
+    from .ingest.tally import COUNTS, counted
+
     outcomes = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in report["outcomes"].items() if n) or "none"
     lines = [
-        f"{report['added']} images added, {report['unchanged']} files unchanged, {report['vanished']} vanished, "
-        f"{report['duplicates']} duplicates left out",
-        *(f"{report[key]} {told}" for key, told in NOTED.items() if report.get(key)),
+        ", ".join(f"{report[key]} {counted(key, report[key])}" for key in ALWAYS_TOLD),
+        *(f"{n} {counted(key, n)}" for key in COUNTS if key not in ALWAYS_TOLD and (n := report.get(key))),
         f"files by outcome: {outcomes}",
     ]
     failed = [bad for bad in report["failed"] if bad["outcome"] != "not_an_image"]
@@ -186,7 +182,7 @@ def training_lines(report: Mapping[str, Any]) -> list[str]:
 def evaluation_lines(metrics: Mapping[str, Any]) -> list[str]:
     """The key figures of metrics.json."""
     rows = [
-        [layer, gate, *(_figure(values[name]) for name in ("mAP", "mAP_macro", "P@1", "P@10")), _interval(values)]
+        [layer, gate, *(figure(values[name]) for name in ("mAP", "mAP_macro", "P@1", "P@10")), _interval(values)]
         for layer, gates in metrics["retrieval"].items()
         for gate, values in gates.items()
     ]
@@ -194,7 +190,7 @@ def evaluation_lines(metrics: Mapping[str, Any]) -> list[str]:
     lines += table(["layer", "gate", "mAP", "macro", "P@1", "P@10", "mAP 95 %"], rows)
     if classes := metrics["classification"]:
         names = ("top1", "macro_precision", "macro_recall", "F1")
-        lines.append(", ".join(f"{name} {_figure(classes[name])}" for name in names))
+        lines.append(", ".join(f"{name} {figure(classes[name])}" for name in names))
     return lines
 
 
@@ -232,10 +228,10 @@ def check_lines(report: Any) -> list[str]:
     return [*lines, "LEAKAGE: patients or files are in more than one split" if report.leaking else "no leakage found"]
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
 def _interval(values: Mapping[str, Any]) -> str:
     low, high = values["mAP_ci95"] or (None, None)
-    return f"{_figure(low)} to {_figure(high)}"
+    return f"{figure(low)} to {figure(high)}"

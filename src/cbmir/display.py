@@ -9,6 +9,8 @@ import numpy as np
 from .errors import UsageError
 from .types import Bool, DecodedImage, Float32, UInt8
 from .windowing import (
+    PERCENTILES,
+    SUV,
     Rule,
     apply_window,
     finished,
@@ -19,9 +21,6 @@ from .windowing import (
     unknown_pixels,
     window_is_valid,
 )
-
-PERCENTILES = (0.5, 99.5)
-SUV = (0.0, 10.0)
 
 
 def render(image: DecodedImage, window: tuple[float, float] | None = None) -> UInt8:

@@ -78,7 +78,7 @@ class PixelsEncoder:
         return _digest({"kind": "pixels", "version": 1, "preprocessing": self.preprocessing.as_dict()})
 
     def encode(self, batch: UInt8) -> Encoded:
-        thumbnails = batch.reshape(len(batch), -1).astype(np.float32) / 255
+        thumbnails = batch.reshape(len(batch), self.layers["pixels"]).astype(np.float32) / 255
         return Encoded({"pixels": thumbnails - thumbnails.mean(axis=1, keepdims=True)}, None)
 
 

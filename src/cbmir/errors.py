@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Outcome = Literal["decoded", "partial", "not_an_image", "unsupported", "corrupt", "refused", "crashed", "timed_out"]
-"""What became of a file. Only `decoded` and `partial` give images."""
+"""What became of a file."""
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+GIVING_IMAGES: tuple[Outcome, ...] = ("decoded", "partial")
 
 
 class CbmirError(Exception):

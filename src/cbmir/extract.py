@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .encoder import Encoded, Encoder
-from .images.worker import MEMORY_BYTES, Decoded, decode_all
+from .images.limits import MEMORY_BYTES, TIMEOUT_S
+from .images.worker import Decoded, decode_all
 from .privacy import Pseudonyms
 from .types import Float32, ImageRef, Record
 
@@ -41,7 +42,7 @@ def extract(
     *,
     workers: int | None = None,
     batch_size: int = 64,
-    timeout_s: float = 60,
+    timeout_s: float = TIMEOUT_S,
     memory_bytes: int | None = MEMORY_BYTES,
 ) -> Generator[Extracted]:
     """Decode in worker processes while the network runs in a thread beside; one Extracted a file, in order.

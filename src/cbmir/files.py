@@ -8,6 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+GALLERY_DATABASE = "gallery.sqlite"
+"""The file that makes a folder a gallery."""
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON in one move: a reader finds the old file or the new one."""
@@ -19,6 +22,15 @@ def write_text(path: Path, text: str) -> None:
     new = path.with_name(path.name + ".new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def file_sha256(path: Path) -> str:

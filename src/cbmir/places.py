@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .archives import members
-from .errors import BadImage, CbmirError, Outcome
+from .errors import GIVING_IMAGES, BadImage, CbmirError, Outcome
 from .privacy import Pseudonyms
 from .sources import shown_of
 from .sources.zipped import SUFFIX
@@ -22,13 +22,12 @@ if TYPE_CHECKING:  # whoever only searches needs no images
     from .extract import Extracted
 
 CRASHES: tuple[Outcome, ...] = ("crashed", "timed_out")
-GIVING_IMAGES: tuple[Outcome, ...] = ("decoded", "partial")
 CERTAIN: tuple[Outcome, ...] = ("not_an_image", "refused", "unsupported")
 """What a file is for good while it stays as it is, though it was not read to its end: empty, say."""
 
 
 @dataclass(frozen=True)
-class Reader:
+class ReaderVersion:
     """Who looks at files. version: of the program; timeout_s, memory_bytes (None: any): what the decoder may take."""
 
     version: str = ""
@@ -42,7 +41,7 @@ class Reader:
 
 
 _ANY_MEMORY = 2**63 - 1
-NOBODY = Reader()
+NOBODY = ReaderVersion()
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,15 @@ class Place:
 
 def root_of(ref: ImageRef) -> str:
     """The folder of the source a file is of: its path without what its source shows of it, as `shown_of` writes it."""
-    shown = _shown_on_disk(ref)
+    shown = ref.shown_on_disk
     path = str(ref.path)
     if path.isascii() and "\\" not in path and path.endswith("/" + shown):  # as most are; shown as they are
         return path[: -len(shown) - 1] or "/"
     return shown_of(_root_path(ref))
 
 
-def _shown_on_disk(ref: ImageRef) -> str:
-    return ref.shown if ref.member is None else ref.shown.removesuffix("/" + ref.member)
-
-
 def _root_path(ref: ImageRef) -> Path:
-    return ref.path.parents[len(PurePosixPath(_shown_on_disk(ref)).parts) - 1]
+    return ref.path.parents[len(PurePosixPath(ref.shown_on_disk).parts) - 1]
 
 
 def told_of(ref: ImageRef, pseudonyms: Pseudonyms) -> str:
@@ -122,14 +117,19 @@ def place_of(file: StoredFile, pseudonyms: Pseudonyms) -> Place:
 
 def is_gone(ref: ImageRef) -> bool:
     """Whether a file, or the member of an archive, is certainly no longer there."""
+    return _look(ref)[0]
+
+
+def _look(ref: ImageRef) -> tuple[bool, tuple[int, int] | None]:
+    """is_gone, and size and time of the file as far as it can be looked at."""
     try:
         status = os.stat(ref.path)
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return True, None
     except (OSError, ValueError):  # a folder above it cannot be read now, which says nothing of the file
-        return False
+        return False, None
     names = None if ref.member is None else _members(ref.path, status.st_mtime_ns)
-    return names is not None and ref.member not in names
+    return names is not None and ref.member not in names, (status.st_size, status.st_mtime_ns)
 
 
 def is_gone_stored(file: StoredFile, pseudonyms: Pseudonyms) -> bool:
@@ -144,7 +144,10 @@ def has_left(file: StoredFile, pseudonyms: Pseudonyms) -> bool:
     stands where another was.
     """
     ref = _known_ref(file, pseudonyms)
-    return ref is None or is_gone(ref) or _size_and_time(ref.path) not in (None, (file.size, file.mtime_ns))
+    if ref is None:
+        return True
+    gone, now = _look(ref)
+    return gone or now not in (None, (file.size, file.mtime_ns))
 
 
 def has_opened(file: StoredFile, pseudonyms: Pseudonyms) -> bool:
@@ -187,13 +190,13 @@ def _members(path: Path, mtime_ns: int) -> frozenset[str] | None:
         return None
 
 
-def entry_of(file: Extracted, pseudonyms: Pseudonyms, reader: Reader = NOBODY) -> Entry:
+def entry_of(file: Extracted, pseudonyms: Pseudonyms, reader: ReaderVersion = NOBODY) -> Entry:
     """A file that was looked at, as a gallery takes it."""
     decoded = file.decoded
     ref = decoded.ref
     root = root_of(ref)
     size, mtime_ns = decoded.size, decoded.mtime_ns
-    if decoded.outcome in CRASHES or (not decoded.content_hash and decoded.outcome in CERTAIN):
+    if decoded.outcome in CRASHES:
         size, mtime_ns = _size_and_time(ref.path) or (0, 0)  # whoever looked at it could not tell
     stored = StoredFile(
         name=pseudonyms.file_name(root, ref.shown),

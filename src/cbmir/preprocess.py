@@ -13,6 +13,8 @@ from .errors import BadImage
 from .shrinking import shrunk
 from .types import Bool, DecodedImage, Float32, UInt8
 from .windowing import (
+    PERCENTILES,
+    SUV,
     Array,
     Rule,
     apply_window,
@@ -50,8 +52,8 @@ class Preprocessing:
     crop: int = 224
     channels: Literal["grey", "rgb"] = "grey"
     ct_windows: tuple[tuple[float, float], ...] = ((-600.0, 1500.0), (40.0, 400.0), (400.0, 1800.0))
-    percentiles: tuple[float, float] = (0.5, 99.5)
-    suv: tuple[float, float] = (0.0, 10.0)
+    percentiles: tuple[float, float] = PERCENTILES
+    suv: tuple[float, float] = SUV
     aspect: Literal["stretched", "kept"] = "stretched"
     regions_only: bool = False
 

@@ -1,7 +1,8 @@
 """From a query's features to ranked positions: gates, hiding, the full ranking that evaluation uses.
 
     search(index, query, *, k=10, gate="off", posterior=None, classes=(), tau=None, hidden=NO_POSITIONS) -> Found
-    rank_all(index, queries, *, gates=("off",), posterior=None, classes=(), tau=None, hidden=None)
+    rank_all(index, queries, *, gates=("off",), posterior=None, classes=(), tau=None, hidden=None,
+             distances=None)
         -> Iterator[dict[Gate, Found]]       one per query, in order; a Found per gate, over its whole ranking
 
 Both go through `scope_of`, which alone knows what a gate means, and through the index's one order: what is
@@ -12,7 +13,7 @@ ids)`; a position p of a Found is row origin[p] of those features, and the rank 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -59,19 +60,22 @@ def rank_all(
     classes: Sequence[str] = (),
     tau: float | None = None,
     hidden: Sequence[Int] | None = None,
+    distances: Callable[[Float32], Float32] | None = None,
 ) -> Iterator[dict[Gate, Found]]:
     """The whole ranking of every query under every gate, in blocks of bounded memory.
 
     queries: float32 (b, dim). posterior: float32 (b, K) or None. hidden: per query, the positions left out.
-    Equals `search` with k as large as the index.
+    distances: from some queries (b, dim) to all rows of the index (b, n); None: the index's own, Euclidean.
+    Then it equals `search` with k as large as the index.
     """
     step = max(1, _BLOCK_DISTANCES // max(1, len(index)))
     for start in range(0, len(queries), step):
-        for row, distances in enumerate(index.distances(queries[start : start + step]), start):
+        block = (distances or index.distances)(queries[start : start + step])
+        for row, of_query in enumerate(block, start):
             own = NO_POSITIONS if hidden is None else hidden[row]
             opinion = None if posterior is None else posterior[row]
             yield {
-                gate: index.rank(distances, scope_of(gate, index.groups, opinion, classes, tau, own)) for gate in gates
+                gate: index.rank(of_query, scope_of(gate, index.groups, opinion, classes, tau, own)) for gate in gates
             }
 
 

@@ -22,6 +22,10 @@ Gate = Literal["off", "hard", "top3", "soft"]
 """How the query's predicted class limits the search; see search.py."""
 GATES: tuple[Gate, ...] = get_args(Gate)
 
+Protocol = Literal["split", "patients", "sources", "one-patient-out", "within"]
+"""Who is searched and who asks in a benchmark; see benchmark/protocols.py."""
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
 Hide = Literal["patient", "study", "series", "none"]
 HIDES: tuple[Hide, ...] = get_args(Hide)
 
@@ -52,6 +56,15 @@ class ImageRef:
     def label(self) -> str | None:
         return self.labels.get("class")
 
+    @property
+    def shown_on_disk(self) -> str:
+        """What is shown of the file itself, without the member of an archive."""
+        return self.shown if self.member is None else self.shown.removesuffix("/" + self.member)
+
+
+WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+WINDOW_FUNCTIONS: tuple[WindowFunction, ...] = get_args(WindowFunction)
+
 
 @dataclass(frozen=True)
 class Window:
@@ -62,7 +75,7 @@ class Window:
 
     center: float
     width: float
-    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] = "LINEAR"
+    function: WindowFunction = "LINEAR"
 
 
 @dataclass(frozen=True)
@@ -178,6 +191,11 @@ class Record:
     @property
     def label(self) -> str | None:
         return self.labels.get("class")
+
+    @property
+    def owner(self) -> str:
+        """The patient, or the image itself where nobody tells the patient."""
+        return self.patient or f"image {self.id}"
 
     @property
     def group(self) -> str:

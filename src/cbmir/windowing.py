@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import BadImage
-from .types import Bool, DecodedImage, Float32, UInt8, Window
+from .types import Bool, DecodedImage, Float32, UInt8, Window, WindowFunction
 
 Array = npt.NDArray[Any]
-WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+
+PERCENTILES = (0.5, 99.5)
+SUV = (0.0, 10.0)
+"""Black and white: of the unpadded pixels, and of a PET in SUVbw."""
 
 Rule = tuple[str, Callable[[Array], Float32]]
 """A name for people, and what makes float32 display values in [0, 1] of modality values (rows, columns)."""
@@ -54,7 +57,7 @@ def ramp(pixels: Array, black: float, white: float) -> Float32:
     return display
 
 
-def look_up(pixels: Array, first: float, table: Float32) -> Float32:
+def look_up_voi(pixels: Array, first: float, table: Float32) -> Float32:
     """VOI LUT: below the first mapped value the first entry, beyond the last the last (PS3.3 C.11.2.1.1).
 
     What is no number, which has no place in the table, gets the first entry.
@@ -68,7 +71,7 @@ def rules_of_header(image: DecodedImage) -> Iterator[Rule]:
     """The VOI LUT of the header, then its windows that are valid, then the range of what was made to be looked at."""
     if image.voi_lut is not None:
         first, table = image.voi_lut
-        yield "voi lut", lambda pixels: look_up(pixels, first, table)
+        yield "voi lut", lambda pixels: look_up_voi(pixels, first, table)
     yield from rules_of_windows(image)
     if image.made_for_eye:
         black, white = image.value_range

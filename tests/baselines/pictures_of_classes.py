@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cbmir.baselines import TrainPart
 from cbmir.preprocess import Preprocessing
 from cbmir.types import UInt8
 
@@ -32,3 +33,7 @@ def pictures(preprocessing: Preprocessing, per_class: int = 6, seed: int = 0) ->
             images.append(np.repeat(picture[None], preprocessing.n_channels, axis=0))
             labels.append(label)
     return np.stack(images), labels, [f"patient {i // 2}" for i in range(len(labels))]
+
+
+def train_part(preprocessing: Preprocessing) -> TrainPart:
+    return TrainPart(*pictures(preprocessing))

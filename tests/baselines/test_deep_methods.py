@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cbmir.baselines import TrainPart
 from cbmir.baselines.dcnn import Dcnn
 from cbmir.baselines.hash48 import Hash48, coarse_to_fine
 from cbmir.baselines.spoc import Spoc, centre_prior, last_convolution, sum_pooled
@@ -42,12 +43,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def loaded(saved: Path) -> Dcnn:
+    method = Dcnn()
+    method.load(saved)
+    return method
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted dcnn on disk."""
-    images, labels, patients = halves(16, seed=1)
     method = Dcnn(recipe=RECIPE, width=WIDTH)
-    method.fit(images, labels, patients=patients, seed=24)
+    method.fit(TrainPart(*halves(16, seed=1)), seed=24)
     folder = tmp_path_factory.mktemp("dcnn")
     method.save(folder)
     return folder
@@ -58,11 +64,12 @@ def test_one_fit_serves_the_three_layers_and_is_an_encoder(saved: Path) -> None:
     method = Dcnn("FCL2")
     method.load(saved)
     assert (method.name, method.fit_name, method.classes) == ("dcnn-fcl2", "dcnn", ("left", "top"))
-    by_layer = method.features_by_layer(images)
-    assert list(by_layer) == ["FCL2", "FCL1", "FCL3"]
+    by_layer = method.encode(images).features
+    assert (list(by_layer), method.layers) == (["FCL1", "FCL2", "FCL3"], ("FCL2",))
     assert method.features(images).shape == (6, WIDTH)
     assert np.array_equal(method.features(images), by_layer["FCL2"])
     posterior = method.classify(images)
+    assert posterior is not None
     assert posterior.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-5)
 
     encoder = Trained(saved)
@@ -77,11 +84,11 @@ def output_weights(method: Dcnn) -> list[float]:
 
 
 def test_the_same_seed_gives_the_same_weights_and_no_checkpoint_is_left(tmp_path: Path, saved: Path) -> None:
-    images, labels, patients = halves(16, seed=1)
-    first, again = Dcnn(), Dcnn(recipe=RECIPE, width=WIDTH, work=tmp_path / "work")
+    train = TrainPart(*halves(16, seed=1), work=tmp_path / "work")
+    first, again = Dcnn(), Dcnn(recipe=RECIPE, width=WIDTH)
     first.load(saved)
     told: list[tuple[int, int]] = []
-    again.fit(images, labels, patients=patients, seed=24, on_progress=lambda *args: told.append(args))
+    again.fit(train, seed=24, on_progress=lambda *args: told.append(args))
     assert told[-1] == (32, 32)
     assert not list((tmp_path / "work").glob("checkpoint*"))
     assert output_weights(again) == output_weights(first)
@@ -131,37 +138,40 @@ def test_the_last_convolution_is_what_the_network_pools() -> None:
     network = DCNN(2, width=8).eval()
     image = torch.rand(1, 1, 224, 224) * 255
     with torch.no_grad():
-        maps = last_convolution(network, image)
+        maps, log_probabilities = last_convolution(network, image)
         assert maps.shape == (1, 256, 13, 13)
         assert float(maps.min()) >= 0
         fcl1 = torch.relu(network.fcl1(network.pool(maps).flatten(1)))
         assert torch.allclose(fcl1, network(image)[0], atol=1e-6)
+        assert torch.equal(log_probabilities, network(image)[3])
 
 
 def test_spoc_gives_unit_vectors_of_at_most_256_and_reads_back_what_it_saved(saved: Path, tmp_path: Path) -> None:
-    images, labels, patients = halves(16, seed=1)
-    method = Spoc(start=saved)
+    train = TrainPart(*halves(16, seed=1))
+    images, method = train.images, Spoc(base=loaded(saved))
     with pytest.raises(UsageError, match="not fitted"):
         method.features(images)
-    method.fit(images, labels, patients=patients, seed=24)
+    method.fit(train, seed=24)
     features = method.features(images)
     assert features.shape[1] <= 15  # 16 images span no more around their mean
     assert np.linalg.norm(features, axis=1) == pytest.approx(np.ones(16), abs=1e-5)
     method.save(tmp_path)
-    loaded = Spoc()
-    loaded.load(tmp_path)
-    assert np.array_equal(loaded.features(images), features)
-    assert loaded.classes == ("left", "top")
+    again = Spoc()
+    again.load(tmp_path)
+    assert np.array_equal(again.features(images), features)
+    assert again.classes == ("left", "top")
 
 
 def test_hash_codes_are_bits_and_the_fine_ones_break_their_ties(saved: Path, tmp_path: Path) -> None:
-    images, labels, patients = halves(16, seed=1)
-    coarse = Hash48(start=saved, recipe=RECIPE, tuning_epochs=1)
-    coarse.fit(images, labels, patients=patients, seed=24)
+    train = TrainPart(*halves(16, seed=1))
+    images, coarse = train.images, Hash48(base=loaded(saved), recipe=RECIPE, tuning_epochs=1)
+    coarse.fit(train, seed=24)
     codes = coarse.features(images)
     assert (coarse.distance, codes.shape) == ("hamming", (16, 48))
     assert set(np.unique(codes)) <= {0.0, 1.0}
-    assert coarse.classify(images).sum(axis=1) == pytest.approx(np.ones(16), abs=1e-5)
+    posterior = coarse.classify(images)
+    assert posterior is not None
+    assert posterior.sum(axis=1) == pytest.approx(np.ones(16), abs=1e-5)
     coarse.save(tmp_path)
 
     fine = Hash48(fine=True)
@@ -184,9 +194,9 @@ def test_the_papers_search_takes_the_pool_first_and_ranks_it_by_the_fully_connec
 
 
 def test_a_hash_network_without_a_start_trains_the_papers_network_first() -> None:
-    images, labels, patients = halves(8, seed=1)
+    train = TrainPart(*halves(8, seed=1))
     told: list[tuple[int, int]] = []
     method = Hash48(recipe=replace(RECIPE, epochs=1), tuning_epochs=1, width=WIDTH)
-    method.fit(images, labels, patients=patients, seed=24, on_progress=lambda *args: told.append(args))
+    method.fit(train, seed=24, on_progress=lambda *args: told.append(args))
     assert told == [(4, 8), (8, 8), (4, 8), (8, 8)]  # the network, then the codes
-    assert method.features(images).shape == (8, 48)
+    assert method.features(train.images).shape == (8, 48)

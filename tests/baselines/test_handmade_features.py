@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pictures_of_classes import pictures, stripes
+from pictures_of_classes import stripes, train_part
 
+from cbmir.baselines import TrainPart, _global, bovw_sift, frar_abtsvm, grey_histogram, lbp_svm_ae, svm_fusion
 from cbmir.baselines import _frar as frar
-from cbmir.baselines import _global, bovw_sift, frar_abtsvm, grey_histogram, lbp_svm_ae, svm_fusion
 from cbmir.types import Float32, UInt8
 
 
@@ -73,7 +73,7 @@ def test_a_picture_without_words_is_far_from_all_others_not_near() -> None:
     pictures = [stripes(side, period, standing=standing) for period in (9, 14, 21) for standing in (True, False)]
     images = np.stack([*pictures, grey(side)])[:, None]
     method = bovw_sift.BovwSift(n_words=40)
-    method.fit(images, ["a"] * 7, patients=list("abcdefg"), seed=1)
+    method.fit(TrainPart(images, ["a"] * 7, list("abcdefg")), seed=1)
     features = method.features(images)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
     to_flat = np.linalg.norm(features[:6] - features[6], axis=1)
@@ -262,8 +262,9 @@ def test_a_feature_that_finds_its_class_weighs_most_and_patients_are_hidden_from
 
 def test_the_vectors_realise_the_weighted_sum_of_squared_distances() -> None:
     method = svm_fusion.SvmFusion()
-    images, labels, patients = pictures(method.preprocessing)
-    method.fit(images, labels, patients=patients, seed=1)
+    train = train_part(method.preprocessing)
+    method.fit(train, seed=1)
+    images = train.images
     posterior = method.classify(images[:2])
     assert posterior is not None
     weights = posterior @ method.weights  # both lie: nearly the same weights

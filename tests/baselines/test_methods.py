@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_of_classes import CLASSES, pictures
+from pictures_of_classes import CLASSES, pictures, train_part
 
-from cbmir.baselines import DISTANCES, NAMES, Method, method_named
+from cbmir.baselines import DISTANCES, NAMES, Method, TrainPart, method_named
 from cbmir.baselines.bovw_sift import BovwSift
 from cbmir.distances import distances
 from cbmir.errors import CbmirError, UsageError
@@ -34,9 +34,9 @@ def new(name: str) -> Method:
 
 def fitted(name: str, seed: int = 1) -> Fitted:
     method = new(name)
-    images, labels, patients = pictures(method.preprocessing)
-    method.fit(images, labels, patients=patients, seed=seed)
-    return method, images
+    train = train_part(method.preprocessing)
+    method.fit(train, seed=seed)
+    return method, train.images
 
 
 @pytest.mark.parametrize("name", HANDMADE)
@@ -113,7 +113,7 @@ def test_one_class_of_flat_pictures_can_be_fitted(name: str) -> None:
     method = new(name)
     side, channels = method.preprocessing.crop, method.preprocessing.n_channels
     images = np.zeros((3, channels, side, side), np.uint8)
-    method.fit(images, ["only"] * 3, patients=["a", "b", "c"], seed=1)
+    method.fit(TrainPart(images, ["only"] * 3, ["a", "b", "c"]), seed=1)
     assert np.isfinite(method.features(images)).all()
     posterior = method.classify(images)
     assert posterior is None or posterior.tolist() == [[1], [1], [1]]
@@ -128,12 +128,11 @@ def test_a_method_that_is_not_fitted_says_so(name: str) -> None:
 
 
 def test_labels_and_patients_are_one_per_image() -> None:
-    method = method_named("svm-fusion")
-    images, labels, patients = pictures(method.preprocessing)
+    images, labels, patients = pictures(method_named("svm-fusion").preprocessing)
     with pytest.raises(UsageError, match=r"18 images need as many labels \(17\)"):
-        method.fit(images, labels[:-1], patients=patients, seed=1)
+        TrainPart(images, labels[:-1], patients)
     with pytest.raises(UsageError, match="no images"):
-        method.fit(images[:0], [], patients=[], seed=1)
+        TrainPart(images[:0], [], [])
 
 
 def test_the_state_of_another_method_or_none_or_half_a_file_is_refused(tmp_path: Path) -> None:
@@ -151,9 +150,8 @@ def test_the_state_of_another_method_or_none_or_half_a_file_is_refused(tmp_path:
 
 def test_progress_counts_the_images() -> None:
     method = method_named("svm-fusion")
-    images, labels, patients = pictures(method.preprocessing)
     seen: list[tuple[int, int]] = []
-    method.fit(images, labels, patients=patients, seed=1, on_progress=lambda done, of: seen.append((done, of)))
+    method.fit(train_part(method.preprocessing), seed=1, on_progress=lambda done, of: seen.append((done, of)))
     assert seen == [(i, 18) for i in range(1, 19)]
 
 

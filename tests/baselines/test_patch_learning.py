@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cbmir.baselines import TrainPart
 from cbmir.baselines.mil_patch import MilPatch, informative_mean, posterior
 from cbmir.baselines.patch_network import (
     IGNORED,
@@ -104,10 +105,10 @@ def test_the_posterior_leaves_the_non_informative_class_out_and_sums_to_one() ->
 
 
 def test_it_learns_marks_that_only_a_patch_shows_and_repeats_itself(tmp_path: Path) -> None:
-    images, labels, patients = marked(40)
+    train = TrainPart(*marked(40))
     method = MilPatch(schedule=SHORT, width=16)
     told: list[tuple[int, int]] = []
-    method.fit(images, labels, patients=patients, seed=3, on_progress=lambda done, total: told.append((done, total)))
+    method.fit(train, seed=3, on_progress=lambda done, total: told.append((done, total)))
     assert method.classes == ("bars", "block")
     assert told[-1] == (6 * 40, 6 * 40)
     new, truth, _ = marked(56)
@@ -118,7 +119,7 @@ def test_it_learns_marks_that_only_a_patch_shows_and_repeats_itself(tmp_path: Pa
     assert features.dtype == np.float32
 
     again = MilPatch(schedule=SHORT, width=16)
-    again.fit(images, labels, patients=patients, seed=3)
+    again.fit(train, seed=3)
     assert np.array_equal(again.features(new[40:]), features)
 
     method.save(tmp_path)

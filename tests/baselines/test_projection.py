@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cbmir.baselines import Method
+from cbmir.baselines import Method, TrainPart
 from cbmir.baselines.projection import (
     SHRINKAGE_UNTRIED,
     SHRINKAGES,
@@ -26,6 +25,7 @@ from cbmir.baselines.projection import (
     unit,
 )
 from cbmir.distances import Distance
+from cbmir.encoder import Encoded
 from cbmir.errors import CbmirError, UsageError
 from cbmir.preprocess import Preprocessing
 from cbmir.types import Float32, Progress, UInt8
@@ -34,7 +34,10 @@ from cbmir.types import Float32, Progress, UInt8
 class Flat:
     """The picture's pixels as they are; no classes."""
 
-    name = "flat"
+    name = fit_name = "flat"
+    layers = ("flat",)
+    base: Method | None = None
+    learns = True
     distance: Distance = "manhattan"
     preprocessing = Preprocessing(size=4, crop=4)
     classes: tuple[str, ...] = ()
@@ -42,16 +45,11 @@ class Flat:
     def __init__(self) -> None:
         self.n_fits = 0
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
         self.n_fits += 1
+
+    def encode(self, images: UInt8) -> Encoded:
+        return Encoded({"flat": self.features(images)}, None)
 
     def features(self, images: UInt8) -> Float32:
         return images.reshape(len(images), -1).astype(np.float32)
@@ -135,6 +133,12 @@ def test_the_axes_see_what_separates_the_classes_in_units_of_their_spread() -> N
     assert noise < 0.1 < np.abs(fitted.matrix[:2]).max()
 
 
+def test_classes_of_one_point_each_are_told_apart() -> None:
+    features = np.array([[0, 0], [0, 0], [1, 0], [1, 0]], np.float32)
+    discriminant = scatter_of(features, np.array([0, 0, 1, 1])).discriminant(0.1)
+    assert discriminant.posterior(features).argmax(axis=1).tolist() == [0, 0, 1, 1]
+
+
 def test_more_values_than_images_are_no_trouble() -> None:
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(12, 50)).astype(np.float32)
@@ -166,7 +170,7 @@ def test_a_projected_method_retrieves_and_classifies_better_and_reads_back_what_
     new, truth, _ = clouds(60, seed=9)
     base = Flat()
     method: Method = Projected(base, "lda")
-    method.fit(as_images(rows), labels, patients=patients, seed=1)
+    method.fit(TrainPart(as_images(rows), labels, patients), seed=1)
     assert (method.name, method.distance, method.classes, base.n_fits) == ("flat+lda", "euclidean", ("a", "b", "c"), 1)
     features, posterior = method.features(as_images(new)), method.classify(as_images(new))
     assert posterior is not None
@@ -191,7 +195,7 @@ def test_a_projected_method_retrieves_and_classifies_better_and_reads_back_what_
 def test_whitening_keeps_the_methods_own_classes(tmp_path: Path) -> None:
     rows, labels, patients = clouds()
     method = Projected(Flat(), "whiten")
-    method.fit(as_images(rows), labels, patients=patients, seed=1)
+    method.fit(TrainPart(as_images(rows), labels, patients), seed=1)
     assert method.classes == ()
     assert method.classify(as_images(rows)) is None
     method.save(tmp_path)
@@ -207,4 +211,4 @@ def test_what_cannot_be_projected_says_so() -> None:
     with pytest.raises(UsageError, match="not fitted"):
         Projected(Flat(), "lda").features(images)
     with pytest.raises(UsageError, match="two classes"):
-        Projected(Flat(), "lda").fit(images, ["a", "a"], patients=["1", "2"], seed=1)
+        Projected(Flat(), "lda").fit(TrainPart(images, ["a", "a"], ["1", "2"]), seed=1)

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image, ImageFile
 
 from cbmir.errors import BadImage
-from cbmir.images import decode
+from cbmir.images import decode, raster
+from cbmir.images.limits import NO_MEMORY
 from cbmir.privacy import Pseudonyms
+from cbmir.types import DecodedImage
 from pictures import COLOURS, SMOOTH, picture_bytes, read_one, refusal
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
@@ -165,6 +167,23 @@ def test_each_frame_is_an_image(pseudonyms: Pseudonyms, form: str, options: dict
     assert [frame.frame_index for frame in frames] == [0, 1, 2]
     assert [frame.pixels[0, 0] for frame in frames] == [10, 20, 30]
     assert len({frame.id for frame in frames}) == 3
+
+
+def test_a_later_frame_that_does_not_fit_into_memory_says_so(
+    pseudonyms: Pseudonyms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limited(*arguments: Any) -> DecodedImage:
+        if arguments[-1]:
+            raise MemoryError
+        return frame(*arguments)
+
+    frame = raster._frame
+    monkeypatch.setattr(raster, "_frame", limited)
+    data = picture_bytes(SMOOTH, "GIF", save_all=True, append_images=[Image.fromarray(255 - SMOOTH)])
+    images = decode(data, pseudonyms)
+    next(images)
+    with pytest.raises(BadImage, match=f"1 of 2 frames were left out: {NO_MEMORY}"):
+        next(images)
 
 
 def test_a_gif_that_breaks_off_in_a_later_frame_is_partial(pseudonyms: Pseudonyms) -> None:

@@ -7,21 +7,63 @@ asked for, so that nobody waits for libraries he does not use.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..distances import DISTANCES, Distance
+from ..encoder import Encoded
 from ..errors import UsageError
 from ..preprocess import Preprocessing
-from ..types import Float32, Progress, UInt8
+from ..types import Float32, Int, Progress, UInt8
 
-__all__ = ["DISTANCES", "NAMES", "PREFIXES", "Distance", "Method", "method_named"]
+__all__ = ["DISTANCES", "NAMES", "PREFIXES", "Distance", "Method", "TrainPart", "method_named"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainPart:
+    """What a method may learn from: images of one side of a split, uint8 (n, C, crop, crop), possibly memory-mapped.
+
+    labels, patients: one per image; images of one patient never stand on both sides of an inner split.
+    work: a folder for the checkpoints of a long fit, so that a killed one goes on; None: it begins anew.
+    """
+
+    images: UInt8
+    labels: Sequence[str]
+    patients: Sequence[str]
+    work: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError unless there are images with one label and one patient each."""
+        n_images, n_labels, n_patients = len(self.images), len(self.labels), len(self.patients)
+        if not n_images == n_labels == n_patients:
+            raise UsageError(f"{n_images} images need as many labels ({n_labels}) and patients ({n_patients}).")
+        if n_images == 0:
+            raise UsageError("There are no images to fit a method on.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Sorted."""
+        return tuple(sorted(set(self.labels)))
+
+    @property
+    def numbers(self) -> Int:
+        """The index of each label among the classes: int64 (n,)."""
+        code = {name: number for number, name in enumerate(self.classes)}
+        return np.array([code[label] for label in self.labels], np.int64)
 
 
 class Method(Protocol):
     """What every method offers.
 
+    fit_name: methods of one fit_name learn, save, load and `encode` the same; it tells no path. layers: those of its
+    features that are its own, the first is the default. base: the method it stands on. learns: whether `fit` does.
     preprocessing: what images it gets, uint8 (n, C, crop, crop), possibly memory-mapped. classes: () before `fit`, and
     for ever where it does not classify; sorted. Only methods whose distance is Euclidean can become encoders.
     """
@@ -29,29 +71,33 @@ class Method(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def fit_name(self) -> str: ...
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+    @property
+    def base(self) -> Method | None: ...
+    @property
+    def learns(self) -> bool: ...
+    @property
     def preprocessing(self) -> Preprocessing: ...
     @property
     def distance(self) -> Distance: ...
     @property
     def classes(self) -> tuple[str, ...]: ...
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
-        """Learn from the train part, and nothing else. The same images and seed give the same method.
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
+        """Learn from the train part, and nothing else. The same images and seed give the same method."""
+        ...
 
-        labels, patients: one per image; images of one patient never stand on both sides of an inner split.
+    def encode(self, images: UInt8) -> Encoded:
+        """Every layer of its fit, float32 (n, dim), finite, and the posterior over `classes`, in one pass.
+
+        Raises UsageError before `fit` where there is something to fit.
         """
         ...
 
     def features(self, images: UInt8) -> Float32:
-        """float32 (n, dim), finite. Raises UsageError before `fit` where there is something to fit."""
+        """Of its first layer alone."""
         ...
 
     def classify(self, images: UInt8) -> Float32 | None:

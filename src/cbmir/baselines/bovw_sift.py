@@ -14,16 +14,19 @@ not better: counting per quarter of the picture as well (5,000 values), undamped
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..distances import Distance
+from ..encoder import Encoded
 from ..preprocess import Preprocessing
 from ..types import Float32, Progress, UInt8
-from ._handmade import Arrays, Handmade, check_parts, drawn, image_rows
+from . import TrainPart
+from ._handmade import drawn, image_rows
+from ._states import ArrayMethod, Arrays
 
 SIDE = 192
 STEP = 8
@@ -36,7 +39,7 @@ N_DESCRIPTORS_FOR_WORDS = 100_000
 _FLAT = 2.0  # mean gradient of a patch, in grey levels per pixel, below which it says nothing
 
 
-class BovwSift(Handmade):
+class BovwSift(ArrayMethod):
     """tf-idf of the words, and a last value that is 1 where a picture has no word at all (else it would be nearer to
     most pictures than they are to each other); at least 0, of Euclidean length 1. dim 1,001.
     """
@@ -49,29 +52,20 @@ class BovwSift(Handmade):
         self.words = np.zeros((n_words, 128), np.float32)
         self.idf = np.zeros(n_words, np.float32)
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
         """Words by k-means on descriptors of drawn images, idf by all images."""
-        check_parts(images, labels, patients)
-        self.words = self._learn_words(images, np.random.default_rng(seed), seed)
-        counts = self._counts(images, on_progress)
+        self.words = self._learn_words(train.images, np.random.default_rng(seed), seed)
+        counts = self._counts(train.images, on_progress)
         has = (counts > 0).sum(axis=0)
-        self.idf = np.log((len(images) + 1) / (has + 1)).astype(np.float32)
+        self.idf = np.log((len(train) + 1) / (has + 1)).astype(np.float32)
         self.fitted = True
 
-    def features(self, images: UInt8) -> Float32:
+    def encode(self, images: UInt8) -> Encoded:
         self._need_fit()
         weighted = np.sqrt(self._counts(images)) * self.idf
         length = np.linalg.norm(weighted, axis=1, keepdims=True)
         unit = np.divide(weighted, length, out=np.zeros_like(weighted), where=length > 0)
-        return np.concatenate([unit, (length == 0).astype(np.float32)], axis=1)
+        return Encoded({self.name: np.concatenate([unit, (length == 0).astype(np.float32)], axis=1)}, None)
 
     def _learn_words(self, images: UInt8, rng: np.random.Generator, seed: int) -> Float32:
         from sklearn.cluster import MiniBatchKMeans

@@ -13,15 +13,13 @@ import atexit
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..distances import Distance
-from ..encoder import Encoder, NetworkEncoder, load_encoder, save_encoder
+from ..encoder import Encoded, NetworkEncoder, load_encoder, save_encoder
 from ..errors import CbmirError, UsageError
 from ..fitting import SIDE, StepReport, TrainingSet, centre_crop, fit
 from ..networks import build
@@ -29,10 +27,11 @@ from ..preprocess import Preprocessing
 from ..recipes import PAPER_PRACTICAL, Recipe
 from ..runtime import NetworkFiles, load_network
 from ..types import Float32, Progress, UInt8
-from ._handmade import check_parts
-from ._states import images_digest
-from .trained import encoded, posteriors
+from . import Method, TrainPart
+from ._batches import in_batches
+from ._states import images_digest, not_fitted
 
+BATCH = 64
 LAYERS = ("FCL1", "FCL2", "FCL3")
 MADE_BY = "dcnn"
 """What the training record of the saved encoder says."""
@@ -41,50 +40,39 @@ MADE_BY = "dcnn"
 class Dcnn:
     """Activations of one layer, dim 4,096. Its images are 256 on a side: training cuts 224 at random, the rest centred.
 
-    recipe, width: smaller ones for a short run. work: a folder for checkpoints, so that a killed fit goes on; without
-    it a fit begins anew. Saved, it is an encoder like those of `cbmir train`.
+    recipe, width: smaller ones for a short run. Saved, it is an encoder like those of `cbmir train`.
     """
 
     distance: Distance = "euclidean"
     preprocessing = Preprocessing(crop=256)
     fit_name = "dcnn"
+    base: Method | None = None
+    learns = True
 
-    def __init__(
-        self, layer: str = "FCL1", *, recipe: Recipe = PAPER_PRACTICAL, width: int = 4096, work: Path | None = None
-    ) -> None:
+    def __init__(self, layer: str = "FCL1", *, recipe: Recipe = PAPER_PRACTICAL, width: int = 4096) -> None:
         """Raises UsageError for a layer that is none of LAYERS."""
         if layer not in LAYERS:
             raise UsageError(f"The network has the layers {', '.join(LAYERS)}, not '{layer}'.")
         self.name = f"dcnn-{layer.lower()}"
-        self.layers = (layer, *(other for other in LAYERS if other != layer))
-        self.recipe, self.width, self.work = recipe, width, work
+        self.layers = (layer,)
+        self.recipe, self.width = recipe, width
         self._encoder: NetworkEncoder | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
         return () if self._encoder is None else self._encoder.classes
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
-        check_parts(images, labels, patients)
-        classes = tuple(sorted(set(labels)))
-        architecture = self._architecture(len(classes))
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
+        architecture = self._architecture(len(train.classes))
         network = build(architecture)
         network.initialise(self.recipe.weights, self.recipe.biases, torch.Generator().manual_seed(seed))
-        log = train_network(network, images, labels, self.recipe, seed=seed, work=self.work, on_progress=on_progress)
+        log = train_network(network, train, self.recipe, seed=seed, on_progress=on_progress)
         save_encoder(
             home := temporary_folder(self),
             {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
             architecture=architecture,
             preprocessing=Preprocessing(),
-            classes=classes,
+            classes=train.classes,
             layers=dict.fromkeys(LAYERS, self.width),
             calibration={},
             training={"method": MADE_BY, "recipe": self.recipe.as_dict(), "seed": seed, "log": log},
@@ -105,21 +93,15 @@ class Dcnn:
             "width": self.width,
         }
 
+    def encode(self, images: UInt8) -> Encoded:
+        encoder = self._fitted()
+        return in_batches(images, BATCH, lambda batch: encoder.encode(centre_crop(batch)))
+
     def features(self, images: UInt8) -> Float32:
-        return self.features_by_layer(images)[self.layers[0]]
+        return self.encode(images).features[self.layers[0]]
 
-    def features_by_layer(self, images: UInt8) -> dict[str, Float32]:
-        """All layers in one pass, the method's own first."""
-        answers = encoded(self.encoder, images, centre_crop)
-        return {layer: np.concatenate([answer.features[layer] for answer in answers]) for layer in self.layers}
-
-    def classify(self, images: UInt8) -> Float32:
-        return posteriors(encoded(self.encoder, images, centre_crop))
-
-    @property
-    def encoder(self) -> Encoder:
-        """The fitted network. Raises UsageError before `fit`."""
-        return self._fitted()
+    def classify(self, images: UInt8) -> Float32 | None:
+        return self.encode(images).posterior
 
     def network(self) -> Any:
         """The fitted network as a torch module of its own, for what goes on from it."""
@@ -129,7 +111,7 @@ class Dcnn:
 
     def _fitted(self) -> NetworkEncoder:
         if self._encoder is None:
-            raise UsageError(f"The method '{self.name}' is not fitted yet.")
+            raise not_fitted(self.name)
         return self._encoder
 
     def save(self, folder: Path) -> None:
@@ -154,29 +136,26 @@ class Dcnn:
 
 def train_network(
     network: torch.nn.Module,
-    images: UInt8,
-    labels: Sequence[str],
+    train: TrainPart,
     recipe: Recipe,
     *,
     seed: int,
-    work: Path | None = None,
     on_progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """Train a network in place, all images, none kept for validation; its last output are log-probabilities.
 
-    images: uint8 (n, 1, 256, 256). work: for checkpoints until the end, so that a killed run goes on. Returns the log.
+    Its images are 256 on a side. Returns the log.
     """
-    classes = sorted(set(labels))
-    training = TrainingSet(images, np.array([classes.index(label) for label in labels], np.int64))
 
     def report(step: StepReport) -> None:
         if on_progress:
             on_progress(step.done, step.total)
 
-    folder = work or Path(tempfile.mkdtemp(prefix="cbmir-"))
-    if work is None:  # not sooner: TensorBoard's thread may still write
+    folder = train.work or Path(tempfile.mkdtemp(prefix="cbmir-"))
+    if train.work is None:  # not sooner: TensorBoard's thread may still write
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    data = f"{type(network).__name__} {images_digest(images)}"
+    data = f"{type(network).__name__} {images_digest(train.images)}"
+    training = TrainingSet(train.images, train.numbers)
     log = fit(network, training, None, recipe, folder, seed=seed, data=data, on_progress=report)
     for checkpoint in folder.glob("checkpoint.*"):
         checkpoint.unlink()

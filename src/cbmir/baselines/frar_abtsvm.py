@@ -26,10 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..distances import Distance
+from ..encoder import Encoded
 from ..preprocess import Preprocessing
 from ..types import Bool, Float32, Int, Progress, UInt8
+from . import TrainPart
 from ._frar import N_TEXTURE, Fitted, fit_frar, micro_texture
-from ._handmade import Arrays, Handmade, check_parts, image_rows
+from ._handmade import image_rows
+from ._states import ArrayMethod, Arrays
 from ._svm import Svm, fit_svm
 
 SIDE = 128
@@ -41,7 +44,7 @@ PARTS = (N_COLOURS * len(DISTANCES_APART), N_ORIENTATIONS * len(DISTANCES_APART)
 GAMMA = 1.0
 
 
-class FrarAbtsvm(Handmade):
+class FrarAbtsvm(ArrayMethod):
     """Colour autocorrelogram (256), edge-orientation autocorrelogram (48), micro-texture (84), each scaled. dim 388."""
 
     name = "frar-abtsvm"
@@ -52,30 +55,19 @@ class FrarAbtsvm(Handmade):
         self.scale = np.ones(sum(PARTS), np.float32)
         self.svm: Svm | None = None
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
         """The weights of the parts, then the tree."""
-        check_parts(images, labels, patients)
-        found = image_rows(images, describe, sum(PARTS), on_progress)
+        found = image_rows(train.images, describe, sum(PARTS), on_progress)
         self.scale = equal_parts(found, PARTS)
-        self.svm = fit_svm(found * self.scale, labels, patients, plan="tree", gamma=GAMMA, seed=seed)
+        self.svm = fit_svm(found * self.scale, train.labels, train.patients, plan="tree", gamma=GAMMA, seed=seed)
         self.classes = self.svm.classes
         self.fitted = True
 
-    def features(self, images: UInt8) -> Float32:
+    def encode(self, images: UInt8) -> Encoded:
         self._need_fit()
-        return image_rows(images, describe, sum(PARTS)) * self.scale
-
-    def classify(self, images: UInt8) -> Float32 | None:
-        self._need_fit()
-        return None if self.svm is None else self.svm.posterior(self.features(images))
+        assert self.svm is not None, "fitted"
+        rows = image_rows(images, describe, sum(PARTS)) * self.scale
+        return Encoded({self.name: rows}, self.svm.posterior(rows))
 
     def _state(self) -> Arrays:
         return {"scale": self.scale} | ({} if self.svm is None else self.svm.arrays())

@@ -19,68 +19,65 @@ Nothing is downloaded, no code of a model's folder is run, no pickle is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..distances import Distance
+from ..encoder import Encoded
 from ..errors import BadEncoder, CbmirError, UsageError
 from ..files import file_sha256
 from ..runtime import open_onnx
-from ..types import Float32, Progress, UInt8
-from ._handmade import read_state, write_state
+from ..types import Float32, UInt8
+from ._batches import in_batches
+from ._states import ArrayMethod, Arrays
 from .frozen_input import FrozenInput, from_onnx_json, from_preprocessor_config
 from .projection import unit
 
 BATCH = 16
 
 
-class Frozen:
+class Frozen(ArrayMethod):
     """path: as above. The network is opened at the first images. It has no classes; `+lda` gives it some."""
 
     distance: Distance = "euclidean"
-    classes: tuple[str, ...] = ()
+    learns = False
+    fitted = True
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError where there is no model, or its preprocessing cannot be used."""
         self.name = f"frozen:{path.stem if path.is_file() else path.name}"
+        self.path = path
         self._model = _Directory(path) if path.is_dir() else _Onnx(path)
         self.preprocessing = self._model.takes.preprocessing
         self._run: Callable[[Float32], Float32] | None = None
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
-        """Nothing to learn."""
+    @property
+    def fit_name(self) -> str:
+        return f"{self.name} {sha256(str(self.path).encode()).hexdigest()[:12]}"
 
-    def features(self, images: UInt8) -> Float32:
+    def encode(self, images: UInt8) -> Encoded:
         """Raises BadEncoder when the model cannot be read, or gives numbers that are none."""
+        return in_batches(images, BATCH, self._batch)
+
+    def _batch(self, images: UInt8) -> Encoded:
         if self._run is None:
             self._run = self._model.open()
-        takes, starts = self._model.takes, range(0, max(len(images), 1), BATCH)
-        rows = np.concatenate([self._run(takes(np.asarray(images[start : start + BATCH]))) for start in starts])
+        rows = self._run(self._model.takes(images))
         if not np.isfinite(rows).all():
             raise BadEncoder(f"The model '{self.name}' gives features that are not finite.")
-        return unit(rows)
+        return Encoded({self.name: unit(rows)}, None)
 
-    def classify(self, images: UInt8) -> None:
-        return None
-
-    def save(self, folder: Path) -> None:
+    def _state(self) -> Arrays:
         """Which model it was, by the hashes of its files."""
-        write_state(folder, "frozen", {"model": np.array(self._model.digest())})
+        return {"model": np.array(self._model.digest())}
 
-    def load(self, folder: Path) -> None:
-        if str(read_state(folder, "frozen").get("model")) != self._model.digest():
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        if str(arrays["model"]) != self._model.digest():
             raise CbmirError(f"What is saved there is of another model than '{self.name}': measure it again.")
 
 

@@ -9,22 +9,25 @@ from __future__ import annotations
 import numpy as np
 
 from ..distances import Distance
+from ..encoder import Encoded
 from ..preprocess import Preprocessing
 from ..types import Float32, UInt8
-from ._handmade import Handmade, image_rows
+from ._handmade import image_rows
+from ._states import ArrayMethod
 
 N_BINS = 64
 
 
-class GreyHistogram(Handmade):
+class GreyHistogram(ArrayMethod):
     """Shares of 64 grey levels, at least 0, that sum to 1. dim 64."""
 
     name = "grey-histogram"
+    learns = False
     distance: Distance = "chi-square"
     preprocessing = Preprocessing(size=128, crop=128)
 
-    def features(self, images: UInt8) -> Float32:
-        return image_rows(images, histogram, N_BINS)
+    def encode(self, images: UInt8) -> Encoded:
+        return Encoded({self.name: image_rows(images, histogram, N_BINS)}, None)
 
 
 def histogram(image: UInt8) -> Float32:

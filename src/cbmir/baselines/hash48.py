@@ -15,9 +15,8 @@ vector of FCL3, scaled so that it never outweighs one bit. `coarse_to_fine` is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,14 +26,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..distances import Distance
-from ..errors import UsageError
+from ..encoder import Encoded
 from ..fitting import centre_crop
 from ..networks.dcnn import DCNN
 from ..preprocess import Preprocessing
 from ..recipes import PAPER_PRACTICAL, Recipe
 from ..types import Float32, Int, Progress, UInt8
-from ._handmade import check_parts, read_state, write_state
-from ._states import damaged, tensors_of
+from . import TrainPart
+from ._batches import in_batches
+from ._states import ArrayMethod, Arrays, tensors_of
 from .dcnn import Dcnn, train_network
 from .projection import unit
 
@@ -61,8 +61,8 @@ class HashNetwork(nn.Module):
         return fcl3, latent, F.log_softmax(self.classes(latent).float(), dim=1)
 
 
-class Hash48:
-    """fine: `hash48-fine` instead of `hash48`. start: the folder of a saved `dcnn` to go on from; else one is trained.
+class Hash48(ArrayMethod):
+    """fine: `hash48-fine` instead of `hash48`. base: the network to go on from, trained first where it is not fitted.
 
     dim 48, values 0 or 1; fine: 48 + 4,096.
     """
@@ -74,85 +74,54 @@ class Hash48:
         self,
         *,
         fine: bool = False,
-        start: Path | None = None,
+        base: Dcnn | None = None,
         recipe: Recipe = PAPER_PRACTICAL,
         tuning_epochs: int = TUNING_EPOCHS,
         width: int = 4096,
     ) -> None:
         self.name = "hash48-fine" if fine else "hash48"
         self.distance: Distance = "euclidean" if fine else "hamming"
-        self.fine, self.start, self.recipe, self.tuning_epochs, self.width = fine, start, recipe, tuning_epochs, width
-        self.classes: tuple[str, ...] = ()
+        self.base: Dcnn = base or Dcnn(recipe=recipe, width=width)
+        self.recipe, self.tuning_epochs = recipe, tuning_epochs
         self._network: HashNetwork | None = None
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
-        check_parts(images, labels, patients)
-        dcnn = Dcnn(recipe=self.recipe, width=self.width)
-        if self.start is None:
-            dcnn.fit(images, labels, patients=patients, seed=seed, on_progress=on_progress)
-        else:
-            dcnn.load(self.start)
-        self.classes = tuple(sorted(set(labels)))
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
+        if not self.base.classes:
+            self.base.fit(train, seed=seed, on_progress=on_progress)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = HashNetwork(dcnn.network(), len(self.classes))
+            network = HashNetwork(self.base.network(), len(train.classes))
         recipe = replace(self.recipe, epochs=self.tuning_epochs, warmup_epochs=0.0, label_smoothing=0.0)
-        train_network(network.train(), images, labels, recipe, seed=seed, on_progress=on_progress)
+        train_network(network.train(), train, recipe, seed=seed, on_progress=on_progress)
         self._network = network.cpu().eval()
+        self.classes, self.fitted = train.classes, True
 
-    def features(self, images: UInt8) -> Float32:
-        return self.features_by_layer(images)[self.name]
-
-    def features_by_layer(self, images: UInt8) -> dict[str, Float32]:
-        """`hash48`: the code; `FCL3`; `hash48-fine`: both in one vector."""
-        fcl3, latent, _ = self._outputs(images)
-        code = (latent > 0.5).astype(np.float32)
-        return {"hash48": code, "FCL3": fcl3, "hash48-fine": np.hstack([code, np.float32(FINE_SCALE) * unit(fcl3)])}
-
-    def classify(self, images: UInt8) -> Float32:
-        return np.exp(self._outputs(images)[2])
+    def encode(self, images: UInt8) -> Encoded:
+        """`hash48`: the code; `hash48-fine`: the code and FCL3 in one vector."""
+        self._need_fit()
+        return in_batches(images, BATCH, self._batch)
 
     @torch.inference_mode()
-    def _outputs(self, images: UInt8) -> list[Float32]:
-        """FCL3, latent layer and log-probabilities of all images."""
-        network = self._fitted()
-        starts = range(0, max(len(images), 1), BATCH)
-        batches = (torch.from_numpy(centre_crop(images[start : start + BATCH])).float() for start in starts)
-        return [torch.cat(parts).numpy() for parts in zip(*(network(batch) for batch in batches), strict=True)]
+    def _batch(self, images: UInt8) -> Encoded:
+        assert self._network is not None, "fitted"
+        outputs = self._network(torch.from_numpy(centre_crop(images)).float())
+        fcl3, latent, log_probabilities = (output.numpy() for output in outputs)
+        code = (latent > 0.5).astype(np.float32)
+        fine = np.hstack([code, np.float32(FINE_SCALE) * unit(fcl3)])
+        return Encoded({"hash48": code, "hash48-fine": fine}, np.exp(log_probabilities))
 
-    def _fitted(self) -> HashNetwork:
-        if self._network is None:
-            raise UsageError(f"The method '{self.name}' is not fitted yet.")
-        return self._network
-
-    def save(self, folder: Path) -> None:
-        arrays = {name: tensor.numpy() for name, tensor in self._fitted().state_dict().items()}
-        body: DCNN = self._fitted().body
-        constants = {"classes": np.array(self.classes), "mean": np.array(body.mean), "scale": np.array(body.scale)}
-        write_state(folder, self.fit_name, constants | arrays)
-
-    def load(self, folder: Path) -> None:
-        arrays = read_state(folder, self.fit_name)
-        try:
-            self._restore(arrays)
-        except (KeyError, ValueError, RuntimeError):
-            raise damaged(self.name) from None
+    def _state(self) -> Arrays:
+        assert self._network is not None, "fitted"
+        arrays = {name: tensor.numpy() for name, tensor in self._network.state_dict().items()}
+        body: DCNN = self._network.body
+        return arrays | {"mean": np.array(body.mean), "scale": np.array(body.scale)}
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        classes = tuple(arrays["classes"].tolist())
-        width = len(arrays["body.fcl1.bias"])
-        body = DCNN(len(classes), mean=float(arrays["mean"]), scale=float(arrays["scale"]), width=width)
-        network = HashNetwork(body, len(classes))
+        n_classes, width = len(arrays["classes"]), len(arrays["body.fcl1.bias"])
+        body = DCNN(n_classes, mean=float(arrays["mean"]), scale=float(arrays["scale"]), width=width)
+        network = HashNetwork(body, n_classes)
         network.load_state_dict(tensors_of(arrays, network.state_dict()))
-        self.classes, self._network = classes, network.eval()
+        self._network = network.eval()
 
 
 def coarse_to_fine(code: Float32, fcl: Float32, codes: Float32, fcls: Float32, radius: int) -> Int:

@@ -22,9 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..distances import Distance
+from ..encoder import Encoded
 from ..preprocess import Preprocessing
 from ..types import Float32, Int, Progress, UInt8
-from ._handmade import Arrays, Handmade, check_parts, drawn, image_rows
+from . import TrainPart
+from ._handmade import drawn, image_rows
+from ._states import ArrayMethod, Arrays
 from ._svm import Svm, fit_svm
 
 SIDE = 128
@@ -38,7 +41,7 @@ KEPT = 0.75
 """Share of the block positions that stay."""
 
 
-class LbpSvmAe(Handmade):
+class LbpSvmAe(ArrayMethod):
     """LBP histograms of the kept blocks, at least 0, that sum to 1. dim 48 * 59 = 2,832."""
 
     name = "lbp-svm-ae"
@@ -49,30 +52,19 @@ class LbpSvmAe(Handmade):
         self.kept: Int = np.arange(ACROSS**2)
         self.svm: Svm | None = None
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
         """The autoencoders choose the blocks, then the SVM learns."""
-        check_parts(images, labels, patients)
-        self.kept = kept_positions(_errors_by_class(images, labels, seed))
-        histograms = self._histograms(images, on_progress)
-        self.svm = fit_svm(np.sqrt(histograms), labels, patients, plan="one against one", gamma=0.0, seed=seed)
+        self.kept = kept_positions(_errors_by_class(train.images, train.labels, seed))
+        roots = np.sqrt(self._histograms(train.images, on_progress))
+        self.svm = fit_svm(roots, train.labels, train.patients, plan="one against one", gamma=0.0, seed=seed)
         self.classes = self.svm.classes
         self.fitted = True
 
-    def features(self, images: UInt8) -> Float32:
+    def encode(self, images: UInt8) -> Encoded:
         self._need_fit()
-        return self._histograms(images)
-
-    def classify(self, images: UInt8) -> Float32 | None:
-        self._need_fit()
-        return None if self.svm is None else self.svm.posterior(np.sqrt(self._histograms(images)))
+        assert self.svm is not None, "fitted"
+        histograms = self._histograms(images)
+        return Encoded({self.name: histograms}, self.svm.posterior(np.sqrt(histograms)))
 
     def _histograms(self, images: UInt8, on_progress: Progress | None = None) -> Float32:
         def describe(image: UInt8) -> Float32:

@@ -16,21 +16,23 @@ of class K + 1, then made to have length 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..distances import Distance
-from ..errors import UsageError
+from ..encoder import Encoded
 from ..preprocess import Preprocessing
-from ..types import Float32, Progress, UInt8
-from ._handmade import check_parts, read_state, write_state
-from ._states import damaged, tensors_of
-from .patch_network import SIDE, PatchNetwork, PatchRule, Schedule, train
+from ..types import Progress, UInt8
+from . import TrainPart
+from ._batches import in_batches
+from ._states import ArrayMethod, Arrays, tensors_of
+from .patch_network import SIDE, PatchNetwork, PatchRule, Schedule, train_patches
 from .projection import unit
 
 N_INFORMATIVE = 5
@@ -38,7 +40,7 @@ N_INFORMATIVE = 5
 BATCH = 64
 
 
-class MilPatch:
+class MilPatch(ArrayMethod):
     """FC activations of the most informative patches. dim 128. schedule: epochs and learning rate, for a short run."""
 
     name = "mil-patch"
@@ -47,64 +49,42 @@ class MilPatch:
 
     def __init__(self, *, schedule: Schedule | None = None, width: int = 128) -> None:
         self.schedule, self.width = schedule or Schedule(), width
-        self.classes: tuple[str, ...] = ()
         self._network: PatchNetwork | None = None
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
-        check_parts(images, labels, patients)
-        self.classes = tuple(sorted(set(labels)))
-        numbers = np.array([self.classes.index(label) for label in labels], np.int64)
-        self._network = train(
-            images,
-            numbers,
-            len(self.classes),
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
+        self._network = train_patches(
+            train.images,
+            train.numbers,
+            len(train.classes),
             schedule=self.schedule,
             rule=PatchRule(),
             seed=seed,
             width=self.width,
             on_progress=on_progress,
         )
+        self.classes, self.fitted = train.classes, True
 
-    def features(self, images: UInt8) -> Float32:
-        return unit(self._batches(images, lambda fc, scores: informative_mean(fc, scores, N_INFORMATIVE)))
-
-    def classify(self, images: UInt8) -> Float32:
-        return self._batches(images, lambda fc, scores: posterior(scores))
+    def encode(self, images: UInt8) -> Encoded:
+        self._need_fit()
+        return in_batches(images, BATCH, self._batch)
 
     @torch.inference_mode()
-    def _batches(self, images: UInt8, answer: Callable[[Tensor, Tensor], Tensor]) -> Float32:
-        if self._network is None:
-            raise UsageError(f"The method '{self.name}' is not fitted yet.")
-        starts = range(0, len(images), BATCH)
-        batches = (torch.from_numpy(np.array(images[start : start + BATCH])).float() for start in starts)
-        return np.concatenate([answer(*self._network(batch)).numpy() for batch in batches])
+    def _batch(self, images: UInt8) -> Encoded:
+        assert self._network is not None, "fitted"
+        fc, scores = self._network(torch.from_numpy(images).float())
+        rows = unit(informative_mean(fc, scores, N_INFORMATIVE).numpy())
+        return Encoded({self.name: rows}, posterior(scores).numpy())
 
-    def save(self, folder: Path) -> None:
-        if self._network is None:
-            raise UsageError(f"The method '{self.name}' is not fitted yet.")
+    def _state(self) -> Arrays:
+        assert self._network is not None, "fitted"
         arrays = {name: tensor.numpy() for name, tensor in self._network.state_dict().items()}
-        write_state(folder, self.name, {"classes": np.array(self.classes), "width": np.array(self.width), **arrays})
+        return {"width": np.array(self.width), **arrays}
 
-    def load(self, folder: Path) -> None:
-        arrays = read_state(folder, self.name)
-        try:
-            self._restore(arrays)
-        except (KeyError, ValueError, RuntimeError):
-            raise damaged(self.name) from None
-
-    def _restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        classes, width = tuple(arrays["classes"].tolist()), int(arrays["width"])
-        network = PatchNetwork(len(classes) + 1, width=width)
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        width = int(arrays["width"])
+        network = PatchNetwork(len(arrays["classes"]) + 1, width=width)
         network.load_state_dict(tensors_of(arrays, network.state_dict()))
-        self.classes, self.width, self._network = classes, width, network.eval()
+        self.width, self._network = width, network.eval()
 
 
 def informative_mean(fc: Tensor, scores: Tensor, m: int) -> Tensor:

@@ -134,7 +134,7 @@ class Schedule:
     crop: int = 112
 
 
-def train(
+def train_patches(
     images: UInt8,
     labels: Int,
     n_classes: int,

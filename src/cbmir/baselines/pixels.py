@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..distances import Distance
-from ..encoder import PixelsEncoder
-from ..types import Float32, UInt8
-from ._handmade import Handmade
+from ..encoder import Encoded, PixelsEncoder
+from ..types import UInt8
+from ._states import ArrayMethod
 
 
-class Pixels(Handmade):
+class Pixels(ArrayMethod):
     """The features of the encoder `pixels`: 24 x 24 grey values in [0, 1], their mean taken away. dim 576."""
 
     name = "pixels"
+    learns = False
     distance: Distance = "euclidean"
     preprocessing = PixelsEncoder().preprocessing
 
-    def features(self, images: UInt8) -> Float32:
-        if len(images) == 0:
-            return np.empty((0, PixelsEncoder.layers["pixels"]), np.float32)
-        return PixelsEncoder().encode(images).features["pixels"]
+    def encode(self, images: UInt8) -> Encoded:
+        return Encoded({self.name: PixelsEncoder().encode(images).features["pixels"]}, None)

@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from ..dataset import folds
 from ..distances import Distance
+from ..encoder import Encoded
 from ..errors import UsageError
 from ..metrics import average_precision
 from ..preprocess import Preprocessing
 from ..types import Float32, ImageRef, Int, Progress, UInt8
-from . import Method
-from ._handmade import Arrays, check_parts, read_state, write_state
-from ._states import damaged
+from . import Method, TrainPart
+from ._states import Arrays, damaged, not_fitted, read_state, write_state
 
 Kind = Literal["whiten", "lda"]
 Float64 = npt.NDArray[np.float64]
@@ -134,7 +134,7 @@ class Scatter:
         """
         dim = len(self.within)
         shrunk = (1 - shrinkage) * self.within
-        shrunk.flat[:: dim + 1] += shrinkage * np.trace(self.within) / dim
+        shrunk.flat[:: dim + 1] += shrinkage * (np.trace(self.within) / dim or 1)  # 0: every class is one point
         solved = np.linalg.solve(shrunk, self.means.T)  # (d, K)
         root = np.sqrt(self.priors)
         between, vectors = np.linalg.eigh(root[:, None] * (self.means @ solved) * root)
@@ -229,6 +229,7 @@ class Projected:
     """
 
     distance: Distance = "euclidean"
+    learns = True
 
     def __init__(self, base: Method, kind: Kind) -> None:
         """Raises UsageError for a kind that is neither whiten nor lda."""
@@ -236,6 +237,8 @@ class Projected:
             raise UsageError(f"A method is projected by {' or '.join(get_args(Kind))}, not by '{kind}'.")
         self.base, self.kind = base, kind
         self.name = f"{base.name}+{kind}"
+        self.fit_name = f"{base.fit_name}-{base.layers[0]}+{kind}"
+        self.layers = (self.name,)
         self.preprocessing: Preprocessing = base.preprocessing
         self._projection: Whitening | Discriminant | None = None
         self._own_classes: tuple[str, ...] = ()
@@ -244,18 +247,9 @@ class Projected:
     def classes(self) -> tuple[str, ...]:
         return self.base.classes if self.kind == "whiten" else self._own_classes
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
-        check_parts(images, labels, patients)
-        self.base.fit(images, labels, patients=patients, seed=seed, on_progress=on_progress)
-        self.fit_projection(self.base.features(images), labels, patients=patients, seed=seed)
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
+        self.base.fit(train, seed=seed, on_progress=on_progress)
+        self.fit_projection(self.base.features(train.images), train.labels, patients=train.patients, seed=seed)
 
     def fit_projection(self, features: Float32, labels: Sequence[str], *, patients: Sequence[str], seed: int) -> None:
         """Only the projection, on the other method's features of the train part."""
@@ -268,18 +262,26 @@ class Projected:
         shrinkage = choose_shrinkage(features, labels, patients, seed)
         self._projection = scatter_of(features, numbers_of(labels)).discriminant(shrinkage)
 
+    def encode(self, images: UInt8) -> Encoded:
+        self._fitted()
+        below = self.base.encode(images)
+        return self.project(below.features[self.base.layers[0]], below.posterior)
+
+    def project(self, features: Float32, posterior: Float32 | None) -> Encoded:
+        """From what the other method says of some images."""
+        projection = self._fitted()
+        own = projection.posterior(features) if isinstance(projection, Discriminant) else posterior
+        return Encoded({self.name: projection(features)}, own)
+
     def features(self, images: UInt8) -> Float32:
-        return self._fitted()(self.base.features(images))
+        return self.encode(images).features[self.name]
 
     def classify(self, images: UInt8) -> Float32 | None:
-        projection = self._fitted()
-        if isinstance(projection, Discriminant):
-            return projection.posterior(self.base.features(images))
-        return self.base.classify(images)
+        return self.encode(images).posterior
 
     def _fitted(self) -> Whitening | Discriminant:
         if self._projection is None:
-            raise UsageError(f"The method '{self.name}' is not fitted yet.")
+            raise not_fitted(self.name)
         return self._projection
 
     def save(self, folder: Path) -> None:

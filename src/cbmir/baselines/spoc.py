@@ -12,22 +12,22 @@ turns and whitens but drops nothing; directions with nearly no variance are drop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..distances import Distance
-from ..errors import UsageError
+from ..encoder import Encoded
 from ..fitting import centre_crop
 from ..preprocess import Preprocessing
 from ..recipes import PAPER_PRACTICAL, Recipe
 from ..types import Float32, Progress, UInt8
-from ._handmade import read_state, write_state
+from . import TrainPart
+from ._batches import in_batches
+from ._states import not_fitted, read_state, write_state
 from .dcnn import Dcnn
 from .projection import Whitening, fit_whitening, unit
 
@@ -36,74 +36,77 @@ BATCH = 64
 
 
 class Spoc:
-    """start: the folder of a saved `dcnn`, which is then not trained again. The network's posterior is its class."""
+    """base: the network to look into, trained first where it is not fitted. Its posterior is the network's."""
 
     name = "spoc"
+    fit_name = "spoc"
+    layers = ("spoc",)
+    learns = True
     distance: Distance = "euclidean"
     preprocessing = Preprocessing(crop=256)
 
-    def __init__(self, *, start: Path | None = None, recipe: Recipe = PAPER_PRACTICAL, width: int = 4096) -> None:
-        self.dcnn, self.start = Dcnn(recipe=recipe, width=width), start
+    def __init__(self, *, base: Dcnn | None = None, recipe: Recipe = PAPER_PRACTICAL, width: int = 4096) -> None:
+        self.base: Dcnn = base or Dcnn(recipe=recipe, width=width)
         self._whitening: Whitening | None = None
         self._network: Any = None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.dcnn.classes
+        return self.base.classes
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
-        if self.start is None:
-            self.dcnn.fit(images, labels, patients=patients, seed=seed, on_progress=on_progress)
-        else:
-            self.dcnn.load(self.start)
-        self._network = self.dcnn.network()
-        self._whitening = fit_whitening(unit(self._pooled(images)), DIM)
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
+        if not self.base.classes:
+            self.base.fit(train, seed=seed, on_progress=on_progress)
+        self._network = self.base.network()
+        self._whitening = fit_whitening(self._pooled(train.images).features[self.name], DIM)
+
+    def encode(self, images: UInt8) -> Encoded:
+        whitening, pooled = self._fitted(), self._pooled(images)
+        return Encoded({self.name: whitening(pooled.features[self.name])}, pooled.posterior)
 
     def features(self, images: UInt8) -> Float32:
-        if self._whitening is None:
-            raise UsageError(f"The method '{self.name}' is not fitted yet.")
-        return self._whitening(unit(self._pooled(images)))
+        return self.encode(images).features[self.name]
 
-    def classify(self, images: UInt8) -> Float32:
-        return self.dcnn.classify(images)
+    def classify(self, images: UInt8) -> Float32 | None:
+        return self.encode(images).posterior
+
+    def _pooled(self, images: UInt8) -> Encoded:
+        """Before whitening."""
+        return in_batches(images, BATCH, self._batch)
 
     @torch.inference_mode()
-    def _pooled(self, images: UInt8) -> Float32:
-        parts = []
-        for start in range(0, len(images), BATCH):
-            batch = torch.from_numpy(centre_crop(images[start : start + BATCH])).float()
-            parts.append(sum_pooled(last_convolution(self._network, batch)).numpy())
-        return np.concatenate(parts)
+    def _batch(self, images: UInt8) -> Encoded:
+        maps, log_probabilities = last_convolution(self._network, torch.from_numpy(centre_crop(images)).float())
+        return Encoded({self.name: unit(sum_pooled(maps).numpy())}, log_probabilities.exp().numpy())
+
+    def _fitted(self) -> Whitening:
+        if self._whitening is None:
+            raise not_fitted(self.name)
+        return self._whitening
 
     def save(self, folder: Path) -> None:
-        if self._whitening is None:
-            raise UsageError(f"The method '{self.name}' is not fitted yet.")
-        self.dcnn.save(folder / "dcnn")
-        write_state(folder, self.name, self._whitening.as_arrays())
+        arrays = self._fitted().as_arrays()
+        self.base.save(folder / "dcnn")
+        write_state(folder, self.name, arrays)
 
     def load(self, folder: Path) -> None:
         self._whitening = Whitening.from_arrays(read_state(folder, self.name), self.name)
-        self.dcnn.load(folder / "dcnn")
-        self._network = self.dcnn.network()
+        self.base.load(folder / "dcnn")
+        self._network = self.base.network()
 
 
-def last_convolution(network: Any, images: Tensor) -> Tensor:
-    """CVL5 after its ReLU, (batch, 256, 13, 13), of images (batch, 1, 224, 224), grey levels 0 ... 255."""
+def last_convolution(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """CVL5 after its ReLU, (batch, 256, 13, 13), of images (batch, 1, 224, 224), grey levels 0 ... 255.
+
+    Beside it what the network answers: log-probabilities (batch, classes).
+    """
     seen: list[Tensor] = []
     handle = network.cvl5.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     try:
-        network(images)
+        log_probabilities = network(images)[-1]
     finally:
         handle.remove()
-    return F.relu(seen[0])
+    return F.relu(seen[0]), log_probabilities
 
 
 def centre_prior(side: int) -> Tensor:

@@ -25,10 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..distances import Distance, distances
+from ..encoder import Encoded
 from ..preprocess import Preprocessing
 from ..types import Float32, Progress, UInt8
+from . import TrainPart
 from ._global import DIMS, describe
-from ._handmade import Arrays, Handmade, check_parts, drawn, image_rows
+from ._handmade import drawn, image_rows
+from ._states import ArrayMethod, Arrays
 from ._svm import Svm, fit_svm
 
 SIDE = 128
@@ -38,7 +41,7 @@ N_IMAGES_FOR_WEIGHTS = 4000
 LEAST_PRECISION = 0.02
 
 
-class SvmFusion(Handmade):
+class SvmFusion(ArrayMethod):
     """Four standardised features, each times the root of its weight for the picture's class. dim 173."""
 
     name = "svm-fusion"
@@ -51,43 +54,28 @@ class SvmFusion(Handmade):
         self.weights = np.ones((0, len(DIMS)), np.float32)
         self.svm: Svm | None = None
 
-    def fit(
-        self,
-        images: UInt8,
-        labels: Sequence[str],
-        *,
-        patients: Sequence[str],
-        seed: int,
-        on_progress: Progress | None = None,
-    ) -> None:
+    def fit(self, train: TrainPart, *, seed: int, on_progress: Progress | None = None) -> None:
         """Standardisation, the SVM, then each class's weights."""
-        check_parts(images, labels, patients)
-        found = image_rows(images, describe, sum(DIMS.values()), on_progress)
+        found = image_rows(train.images, describe, sum(DIMS.values()), on_progress)
         self.mean, self.scale = _standard(found)
         standard = (found - self.mean) * self.scale
-        self.svm = fit_svm(standard, labels, patients, plan="one against one", gamma=GAMMA, seed=seed)
+        self.svm = fit_svm(standard, train.labels, train.patients, plan="one against one", gamma=GAMMA, seed=seed)
         self.classes = self.svm.classes
-        some = drawn(len(images), N_IMAGES_FOR_WEIGHTS, np.random.default_rng(seed))
-        names, who = np.array(labels, dtype=np.str_), np.array(patients, dtype=np.str_)
+        some = drawn(len(train), N_IMAGES_FOR_WEIGHTS, np.random.default_rng(seed))
+        names, who = np.array(train.labels, dtype=np.str_), np.array(train.patients, dtype=np.str_)
         self.weights = class_weights(standard[some], names[some], who[some], self.classes)
         self.fitted = True
 
-    def features(self, images: UInt8) -> Float32:
+    def encode(self, images: UInt8) -> Encoded:
         self._need_fit()
+        assert self.svm is not None, "fitted"
         standard = self._standard(images)
-        weights = self._posterior(standard) @ self.weights
-        return standard * np.sqrt(np.repeat(weights, list(DIMS.values()), axis=1))
-
-    def classify(self, images: UInt8) -> Float32 | None:
-        self._need_fit()
-        return self._posterior(self._standard(images))
+        posterior = self.svm.posterior(standard)
+        weights = np.repeat(posterior @ self.weights, list(DIMS.values()), axis=1)
+        return Encoded({self.name: standard * np.sqrt(weights)}, posterior)
 
     def _standard(self, images: UInt8) -> Float32:
         return (image_rows(images, describe, sum(DIMS.values())) - self.mean) * self.scale
-
-    def _posterior(self, standard: Float32) -> Float32:
-        assert self.svm is not None, "fitted"
-        return self.svm.posterior(standard)
 
     def _state(self) -> Arrays:
         own = {"mean": self.mean, "scale": self.scale, "weights": self.weights}

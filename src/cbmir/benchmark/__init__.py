@@ -6,7 +6,8 @@ write_table(told, out)                                              table.csv; r
 
 from __future__ import annotations
 
-from .protocols import PROTOCOLS, Fold, Plan, Protocol, plan
+from ..types import PROTOCOLS, Protocol
+from .protocols import Fold, Plan, plan
 from .run import Settings, run_benchmark
 from .table import write_table
 

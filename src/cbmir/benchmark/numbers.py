@@ -16,7 +16,7 @@ from ..evaluate.rankings import Measured, judge, patients_of
 from ..evaluate.summary import summarise
 from ..types import Gate, Int, Record
 from .cache import Features
-from .measuring import ByGate, pooled, pooled_judgement, pooled_posterior
+from .measuring import pooled, pooled_judgement, pooled_posterior
 from .protocols import Plan
 
 FINER = ("mAP", "P@1", "P@10", "R-precision", "nDCG@10_graded")
@@ -74,7 +74,7 @@ class Study:
         method: Method,
         layer: str,
         found: Sequence[Features],
-        measured: Sequence[dict[str, ByGate]],
+        measured: Sequence[Mapping[str, Mapping[Gate, Measured]]],
         gates: tuple[Gate, ...],
     ) -> Row:
         posterior, classes = pooled_posterior([f.posterior for f in found], [f.classes for f in found])
@@ -109,7 +109,9 @@ class Study:
         }
         return Row(told, by_gate["off"].values["mAP"])
 
-    def _finer(self, measured: Sequence[dict[str, ByGate]], gates: tuple[Gate, ...]) -> dict[str, Any] | None:
+    def _finer(
+        self, measured: Sequence[Mapping[str, Mapping[Gate, Measured]]], gates: tuple[Gate, ...]
+    ) -> dict[str, Any] | None:
         """Key figures under the second column; None where there is none."""
         if len(self.columns) == 1:
             return None
@@ -130,7 +132,10 @@ class Study:
         return metrics.bootstrap_ci(values, patients, draws=self.bootstrap.draws, seed=self.bootstrap.seed)
 
     def _folds(
-        self, measured: Sequence[dict[str, ByGate]], found: Sequence[Features], gates: tuple[Gate, ...]
+        self,
+        measured: Sequence[Mapping[str, Mapping[Gate, Measured]]],
+        found: Sequence[Features],
+        gates: tuple[Gate, ...],
     ) -> list[dict[str, Any]]:
         """What every fold gave alone; only where there are several."""
         if len(measured) == 1:

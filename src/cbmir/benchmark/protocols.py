@@ -12,17 +12,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from ..dataset import folds as draw_folds
 from ..errors import BadManifest, UsageError
-from ..types import ImageRef, Int, Record
+from ..types import PROTOCOLS, ImageRef, Int, Protocol, Record
 from .collection import Collection
-
-Protocol = Literal["split", "patients", "sources", "one-patient-out", "within"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 N_FOLDS: Mapping[str, int] = {"patients": 5, "sources": 3}
 """Folds when no number is named."""
@@ -118,7 +115,7 @@ def _owners(collection: Collection, rows: Int) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
     for row in rows:
         record = collection.records[row]
-        found[record.patient or record.id].append(collection.manifest_row(int(row)))
+        found[record.owner].append(collection.manifest_row(int(row)))
     return found
 
 
@@ -209,7 +206,7 @@ def _one_patient_out(collection: Collection) -> Plan:
     For a method that learns nothing both are the same rankings. One that learns would have to be fitted as often as
     there are patients, hours each time, and fitted once it would have seen every query.
     """
-    owners = [record.patient or record.id for record in collection.records]
+    owners = [record.owner for record in collection.records]
     known = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
     rows = np.arange(len(collection))
     if len(known) < 2:

@@ -13,15 +13,15 @@ from .. import __version__
 from ..baselines import Method, method_named
 from ..errors import CbmirError, UsageError
 from ..evaluate import Bootstrap, gallery_size_curve
+from ..evaluate.rankings import Measured, measure, rank_layer
 from ..evaluate.summary import THOUSAND_DRAWS
 from ..files import write_json
 from ..privacy import Pseudonyms
-from ..types import Gate, ImageRef
+from ..types import Gate, ImageRef, Protocol
 from .cache import Bench, Features, features_of, folder_name
 from .collection import Collection, read_collection
-from .measuring import Asked, ByGate, measure, rank
 from .numbers import Row, Study, title
-from .protocols import Plan, Protocol, plan
+from .protocols import Plan, plan
 from .trec import RunFile, write_qrels
 
 Tell = Callable[[int, int, str], None]
@@ -32,10 +32,6 @@ Make = Callable[[str], Method]
 
 FINER = "finding"
 """The label column inside classes that is measured where it exists and no other is named."""
-
-UNLEARNED = ("pixels", "grey-histogram")
-UNLEARNED_PREFIXES = ("frozen:", "encoder:")
-"""Methods that `fit` teaches nothing; with +whiten or +lda they learn."""
 
 
 @dataclass(frozen=True)
@@ -134,17 +130,18 @@ class _Run:
     def _tried(self, asked: str) -> list[Row]:
         """The rows of a method, [] when it fails. What is not a sentence of ours may quote files: only its kind is
         told."""
-        name = self.make(asked).name
+        method = self.make(asked)
         try:
-            if self.plan.only_unlearned and not _learns_nothing(asked):
+            if self.plan.only_unlearned and method.learns:
                 raise CbmirError("It learns, and there are too many patients to fit it anew without each.")
             return list(self._method(asked))
         except CbmirError as error:
-            self.failed.append({"method": name, "reason": str(error)})
+            self.failed.append({"method": method.name, "reason": str(error)})
         except Exception as error:
             if os.environ.get("CBMIR_DEBUG") == "1":
                 raise
-            self.failed.append({"method": name, "reason": f"The method '{name}' stopped with {type(error).__name__}."})
+            reason = f"The method '{method.name}' stopped with {type(error).__name__}."
+            self.failed.append({"method": method.name, "reason": reason})
         return []
 
     def _method(self, asked: str) -> Iterator[Row]:
@@ -158,20 +155,27 @@ class _Run:
         found: list[Features] = []
         for fold in self.plan.folds:
             method = self.make(asked)
-            found.append(features_of(method, asked, images, fold, self.bench))
+            found.append(features_of(method, images, fold, self.bench))
         for layer in found[0].gallery:
             yield self._layer(method, asked, layer, found)
 
     def _layer(self, method: Method, asked: str, layer: str, found: Sequence[Features]) -> Row:
         gates: tuple[Gate, ...] = ("off", "hard") if all(f.posterior is not None for f in found) else ("off",)
-        measured: list[dict[str, ByGate]] = []
+        measured: list[dict[str, dict[Gate, Measured]]] = []
         with self._run_file(method, asked, layer, found) or nullcontext() as run_file:
             for place, features in enumerate(found):
                 self.tell(place, len(found), f"{method.name}: ranking")
                 gallery, queries = self.study.with_features(place, layer, features)
                 judged = self.study.judgements[place]
-                how = Asked(layer, method.distance, gates, features.classes)
-                rankings = rank(gallery, queries, judged["class"], how)
+                rankings = rank_layer(
+                    gallery,
+                    queries,
+                    judged["class"],
+                    layer,
+                    gates=gates,
+                    classes=features.classes,
+                    distance=method.distance,
+                )
                 if run_file:
                     rankings = run_file.passing(rankings, gallery, queries)
                 measured.append(measure(rankings, judged, gates))
@@ -201,7 +205,3 @@ def _columns(collection: Collection, plan: Plan, named: str | None) -> tuple[str
         raise UsageError(f"No query has a value in the column {named}: name another, or label the queries.")
     finer = named or (FINER if FINER in known else None)
     return ("class",) if finer is None or finer == "class" else ("class", finer)
-
-
-def _learns_nothing(asked: str) -> bool:
-    return "+" not in asked and (asked in UNLEARNED or asked.startswith(UNLEARNED_PREFIXES))

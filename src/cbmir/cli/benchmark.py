@@ -10,9 +10,8 @@ from typing import Any
 import click
 
 from .. import console
+from ..types import PROTOCOLS
 from .options import PathArgument, json_option, workers_option
-
-PROTOCOLS = ("split", "patients", "sources", "one-patient-out", "within")
 
 
 @click.command()
@@ -64,9 +63,9 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         [
             method["title"],
             method["distance"],
-            *(_figure(method["retrieval"]["off"][name]) for name in ("mAP", "mAP_macro", "P@1", "P@10")),
-            _figure(method["retrieval"]["hard"]["mAP"] if "hard" in method["retrieval"] else None),
-            _figure(method["classification"]["top1"] if method["classification"] else None),
+            *(console.figure(method["retrieval"]["off"][name]) for name in ("mAP", "mAP_macro", "P@1", "P@10")),
+            console.figure(method["retrieval"]["hard"]["mAP"] if "hard" in method["retrieval"] else None),
+            console.figure(method["classification"]["top1"] if method["classification"] else None),
         ]
         for method in told["methods"]
     ]
@@ -76,7 +75,3 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     found = [head, *console.table(["method", "distance", "mAP", "macro", "P@1", "P@10", "hard mAP", "top1"], rows)]
     found += told["protocol"]["notes"]
     return found + [f"failed: {bad['method']}: {bad['reason']}" for bad in told["failed"]]
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -12,6 +12,7 @@ import click
 
 from .. import console
 from ..errors import OUTCOMES, UsageError
+from ..images.limits import TIMEOUT_S
 from ..types import GATES, HIDES
 from .options import (
     PathArgument,
@@ -70,7 +71,7 @@ def render(file: Path, out: Path, frame: int | None, window: str | None, as_json
     "--timeout",
     "timeout_s",
     type=click.FloatRange(0, MOST_S, min_open=True),
-    default=60.0,
+    default=TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
     help="The longest time for one file.",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import metrics
+from ..distances import Distance, distances
 from ..index import NO_POSITIONS, Found
 from ..index.exact import from_features
 from ..metrics import Float
@@ -206,7 +207,7 @@ def rank_and_measure(
         rankings = rank_layer(
             gallery, queries, judgement, layer, gates=gates, classes=classes, tau=(taus or {}).get(layer)
         )
-        measured[layer] = _measure_layer(rankings, judgement, gates)
+        measured[layer] = measure(rankings, {"class": judgement}, gates)["class"]
     return measured
 
 
@@ -219,8 +220,9 @@ def rank_layer(
     gates: Sequence[Gate],
     classes: Sequence[str] = (),
     tau: float | None = None,
+    distance: Distance = "euclidean",
 ) -> Iterator[dict[Gate, Found]]:
-    """Per query a whole ranking under each gate; `positions` are rows of the gallery."""
+    """Per query a whole ranking under each gate; `positions` are rows of the gallery, ties go by id."""
     groups, ids = [record.group for record in gallery.records], [record.id for record in gallery.records]
     index, origin = from_features(gallery.features[layer], groups, ids)
     place = np.empty(len(origin), np.int64)
@@ -233,42 +235,44 @@ def rank_layer(
         classes=classes,
         tau=tau,
         hidden=[place[rows] for rows in judgement.hidden],
+        distances=None if distance == "euclidean" else lambda block: distances(block, index.rows, distance),
     )
     for by_gate in rankings:
         yield {gate: replace(found, positions=origin[found.positions]) for gate, found in by_gate.items()}
 
 
-def _measure_layer(
-    rankings: Iterator[dict[Gate, Found]], judgement: Judgement, gates: Sequence[Gate]
-) -> dict[Gate, Measured]:
-    tables = {gate: _Table(len(judgement.queries)) for gate in gates}
+def measure(
+    rankings: Iterator[dict[Gate, Found]], judgements: Mapping[str, Judgement], gates: Sequence[Gate]
+) -> dict[str, dict[Gate, Measured]]:
+    """Every metric of every query, under each judgement (by name) and gate, from rankings made once."""
+    tables = {name: {gate: _Table(judgement) for gate in gates} for name, judgement in judgements.items()}
     for query, found_by_gate in enumerate(rankings):
-        wanted, n_relevant = int(judgement.queries[query]), int(judgement.n_relevant[query])
         for gate, found in found_by_gate.items():
-            measured = metrics.measure(
-                judgement.gallery[found.positions],
-                wanted,
-                n_relevant,
-                int(judgement.n_in_database[query]),
-                judged=judgement.judged(query, found.positions[:KEPT_HITS]),
-            )
-            tables[gate].put(query, found, *measured)
-    return {gate: table.finished() for gate, table in tables.items()}
+            for by_gate in tables.values():
+                by_gate[gate].put(query, found)
+    return {name: {gate: table.finished() for gate, table in by_gate.items()} for name, by_gate in tables.items()}
 
 
 class _Table:
-    """Measurements of one layer and gate while they come in, query by query."""
+    """Measurements under one judgement and gate while they come in, query by query."""
 
-    def __init__(self, n_queries: int) -> None:
+    def __init__(self, judgement: Judgement) -> None:
+        self.judgement, n_queries = judgement, len(judgement.queries)
         self.values: list[dict[str, float]] = [{}] * n_queries
         self.curves = np.full((n_queries, len(metrics.RECALL_LEVELS)), np.nan)
         self.top_rows = np.full((n_queries, KEPT_HITS), -1, np.int64)
         self.top_distances = np.zeros((n_queries, KEPT_HITS), np.float32)
         self.n_candidates = np.zeros(n_queries, np.int64)
 
-    def put(self, query: int, found: Found, values: dict[str, float], curve: Float) -> None:
-        self.values[query] = values
-        self.curves[query] = curve
+    def put(self, query: int, found: Found) -> None:
+        judgement = self.judgement
+        self.values[query], self.curves[query] = metrics.measure(
+            judgement.gallery[found.positions],
+            int(judgement.queries[query]),
+            int(judgement.n_relevant[query]),
+            int(judgement.n_in_database[query]),
+            judged=judgement.judged(query, found.positions[:KEPT_HITS]),
+        )
         n_kept = min(KEPT_HITS, len(found))
         self.top_rows[query, :n_kept] = found.positions[:n_kept]
         self.top_distances[query, :n_kept] = found.distances[:n_kept]
@@ -281,9 +285,8 @@ class _Table:
 
 def patients_of(side: EvaluationSide) -> Int:
     """A code from 0 for the patient of every image: int64 (n,). An image of an unknown patient counts as its own."""
-    known: dict[object, int] = {}
-    owners = (record.patient or ("image", record.id) for record in side.records)
-    return np.array([known.setdefault(owner, len(known)) for owner in owners], np.int64)
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(record.owner, len(known)) for record in side.records], np.int64)
 
 
 def matching(side: EvaluationSide, column: str, value: str) -> Bool:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ..archives import GZIP, GZIP_MAGIC, inflate, is_archive, read_member
 from ..errors import BadImage
+from ..marks import is_dicom_file
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, ImageRef
-from .kinds import is_nifti, kind_of
+from .kinds import is_nifti, is_tar, kind_of
 from .limits import MAX_FILE_BYTES
 
 __all__ = ["decode", "read_file", "read_image", "read_ref"]
@@ -93,7 +94,7 @@ def decode(
     Raises BadImage; after some images with outcome `partial` when frames had to be left out.
     """
     notes: tuple[str, ...] = ()
-    if data.startswith(GZIP_MAGIC) and data[128:132] != b"DICM":
+    if data.startswith(GZIP_MAGIC) and not is_dicom_file(data):
         data, notes = _inflated(data), ("inflated from gzip",)
     pseudonym = pseudonyms.of("patient", patient) if patient else None
     for image in _by_content(data, pseudonyms):
@@ -111,7 +112,7 @@ def _inflated(data: bytes) -> bytes:
     content = inflate(data, GZIP)
     if not content:
         raise BadImage("not_an_image", "The gzip file is empty inside.")
-    if is_archive(content) or content.startswith(GZIP_MAGIC) or content[257:262] == b"ustar":
+    if is_archive(content) or content.startswith(GZIP_MAGIC) or is_tar(content):
         raise BadImage("refused", NESTED)
     return content
 

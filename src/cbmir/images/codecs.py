@@ -74,11 +74,10 @@ def _ends_grey(pixels: Array, precision: int) -> bool:
 def decode_stream(stream: bytes, header: Codestream, *, from_ybr: bool = False) -> Array:
     """(rows, columns) or (rows, columns, samples), in the components of the stream.
 
-    Nothing is checked here: decode_checked does. Only JPEG 2000 undoes its own colour transform; from_ybr: a JPEG's
-    components are YCbCr and become RGB.
-    Raises whatever the codec raises. The header has been compared with what is expected: sizes are believed here.
+    Only JPEG 2000 undoes its own colour transform; from_ybr: a JPEG's components are YCbCr and become RGB.
+    Nothing is checked here: decode_checked does. The stream and its header have been `mended`, and the header compared
+    with what is expected: sizes are believed here. Raises whatever the codec raises.
     """
-    stream, header = mended(stream, header)
     match header.format:
         case "jpeg" | "jpeg lossless":
             return _decode_jpeg(stream, header, from_ybr)

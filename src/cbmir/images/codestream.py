@@ -16,8 +16,9 @@ Format = Literal["jpeg", "jpeg lossless", "jpeg-ls", "jpeg 2000", "htj2k", "jpeg
 
 JP2_BOX, JXL_BOX = b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL "
 START_OF_IMAGE, START_OF_SCAN, END_OF_IMAGE, DEFINE_LINES = b"\xff\xd8", b"\xff\xda", b"\xff\xd9", b"\xff\xdc\0\x04"
+START_OF_CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000
 LONGEST_LEAD = 64  # bytes of rubbish some writers put before the start of the image
-STARTS = (START_OF_IMAGE, b"\xff\x4f\xff\x51", b"\xff\x0a", JP2_BOX, JXL_BOX)
+STARTS = (START_OF_IMAGE, START_OF_CODESTREAM, b"\xff\x0a", JP2_BOX, JXL_BOX)
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; the three are tables and extensions
 SOF_LOSSLESS, SOF_JPEG_LS = frozenset({0xC3, 0xC7, 0xCB, 0xCF}), 0xF7
 JPEGS: frozenset[Format] = frozenset({"jpeg", "jpeg lossless", "jpeg-ls"})
@@ -84,7 +85,7 @@ def parse_codestream(stream: bytes) -> Codestream | None:
     try:
         if stream.startswith((JXL_BOX, b"\xff\x0a")):
             return _parse_jpeg_xl(_boxed(stream, (b"jxlc", b"jxlp")))
-        if stream.startswith((JP2_BOX, b"\xff\x4f\xff\x51")):
+        if stream.startswith((JP2_BOX, START_OF_CODESTREAM)):
             return _parse_jpeg_2000(_boxed(stream, (b"jp2c",)))
         start = stream[: LONGEST_LEAD + 2].find(START_OF_IMAGE)
         return _parse_jpeg(stream, start) if start >= 0 else None
@@ -282,7 +283,7 @@ def _boxed(stream: bytes, names: tuple[bytes, ...]) -> bytes:
 
 def _parse_jpeg_2000(stream: bytes) -> Codestream | None:
     """The SIZ segment, the colour transform of COD, and whether all tiles are there whole."""
-    if stream[:4] != b"\xff\x4f\xff\x51":
+    if stream[:4] != START_OF_CODESTREAM:
         return None
     x1, y1, x0, y0, tile_width, tile_height, tile_x0, tile_y0 = (_big(stream, 8 + 4 * i, 4) for i in range(8))
     samples, depth = _big(stream, 40, 2), stream[42]

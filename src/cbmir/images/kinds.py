@@ -9,12 +9,14 @@ from typing import Literal
 
 from ..archives import count_files, is_archive
 from ..errors import BadImage
+from ..marks import is_dicom_file
+from .codestream import JP2_BOX, START_OF_CODESTREAM
 
 Kind = Literal["dicom", "picture", "jpeg 2000", "tiff", "nifti", "nrrd"]
 
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes; two letters alone are no magic
-JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+JPEG_2000 = (JP2_BOX + b"\r\n\x87\n", START_OF_CODESTREAM)
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NRRD = re.compile(rb"NRRD000\d\r?\n")
 NIFTI_MAGICS = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
@@ -43,7 +45,6 @@ UNSUPPORTED: Mapping[bytes, str] = {
 }
 META_IMAGE = re.compile(rb"\s*(ObjectType|NDims)\s*=")
 NETPBM = re.compile(rb"P[1-7]\s")
-TAR, TAR_AT = b"ustar", 257
 
 VIDEOS: Mapping[bytes, str] = {
     b"\x1aE\xdf\xa3": "Matroska",
@@ -64,7 +65,7 @@ def kind_of(data: bytes) -> Kind:
     DICOM comes first, since its preamble may be that of a TIFF file (PS3.10 7.1).
     Raises BadImage for what is known and not read: unsupported, or refused for a video.
     """
-    if data[128:132] == b"DICM":
+    if is_dicom_file(data):
         return "dicom"
     if data.startswith(PICTURES) or _riff(data) == b"WEBP" or _is_bmp(data):
         return "picture"
@@ -84,6 +85,10 @@ def kind_of(data: bytes) -> Kind:
 def is_nifti(data: bytes) -> bool:
     """Whether the first 348 or 540 bytes are a NIfTI-1 or NIfTI-2 header."""
     return data[344:348] in NIFTI_MAGICS[:2] or data[4:8] in NIFTI_MAGICS[2:]
+
+
+def is_tar(data: bytes) -> bool:
+    return data[257:262] == b"ustar"
 
 
 def _is_bmp(data: bytes) -> bool:
@@ -121,7 +126,7 @@ def _refuse_others(data: bytes) -> None:
         name = "MetaImage file"
     elif NETPBM.match(data):
         name = "netpbm file"
-    elif data[TAR_AT : TAR_AT + len(TAR)] == TAR:
+    elif is_tar(data):
         name = "tar archive"
     elif _is_analyze(data):
         name = "header of an Analyze image"

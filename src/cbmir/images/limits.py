@@ -8,9 +8,16 @@ from contextlib import contextmanager
 
 from ..errors import BadImage, Outcome
 
+TIMEOUT_S = 60.0
+MEMORY_BYTES = 2**32
+"""Of a worker for one file: one of 1 GiB and its decoded pixels fit, and a bomb does not take the machine."""
+
 MAX_PIXEL_BYTES = 2**30
 MAX_FRAMES = 5000
 MAX_FILE_BYTES = 2**31
+NO_MEMORY = "The image does not fit into memory."
+"""A reason; what failed for it may do with more."""
+
 NOT_OF_THE_FILE = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -41,6 +48,6 @@ def guarded(outcome: Outcome, reason: str) -> Iterator[None]:
         except (BadImage, *NOT_OF_THE_FILE):
             raise
         except MemoryError:
-            raise BadImage("refused", "The image does not fit into memory.") from None
+            raise BadImage("refused", NO_MEMORY) from None
         except BaseException:
             raise BadImage(outcome, reason) from None

@@ -46,8 +46,9 @@ def read_picture(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
     Palettes are looked up, alpha is composited on black, the camera's orientation applied.
     Raises BadImage; after some images with outcome `partial` when a later frame is damaged.
     """
-    if data.startswith(JPEG) and _is_deep_or_lossless(data):
-        yield from read_codestream(data, pseudonyms)
+    header = parse_codestream(data) if data.startswith(JPEG) else None
+    if header is not None and (header.format != "jpeg" or header.precision != 8):
+        yield _codestream(data, header, pseudonyms)
         return
     with guarded("corrupt", DAMAGED):
         opened = _open(data)
@@ -57,17 +58,13 @@ def read_picture(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
         try:
             with guarded("corrupt", DAMAGED):
                 opened.seek(index)
-                image = _frame(data, opened, pseudonyms.image(content, index), index)
+                image = _frame(data, opened, header, pseudonyms.image(content, index), index)
         except BadImage as error:
             if index == 0:
                 raise
-            raise BadImage("partial", f"{n_frames - index} of {n_frames} frames were left out: {DAMAGED}") from error
+            left_out = f"{n_frames - index} of {n_frames} frames were left out"
+            raise BadImage("partial", f"{left_out}: {error.reason}") from error
         yield image
-
-
-def _is_deep_or_lossless(data: bytes) -> bool:
-    header = parse_codestream(data)
-    return header is not None and (header.format != "jpeg" or header.precision != 8)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -86,7 +83,8 @@ def _n_frames(opened: Image.Image) -> int:
     return n_frames
 
 
-def _frame(data: bytes, opened: Image.Image, image_id: str, index: int) -> DecodedImage:
+def _frame(data: bytes, opened: Image.Image, header: Codestream | None, image_id: str, index: int) -> DecodedImage:
+    """header: of a JPEG, as far as it could be read."""
     aspect = _aspect(opened)
     if opened.getexif().get(EXIF_ORIENTATION) in ON_ITS_SIDE:
         aspect = 1 / aspect
@@ -94,7 +92,7 @@ def _frame(data: bytes, opened: Image.Image, image_id: str, index: int) -> Decod
         pixels, white = _png_pixels(data, opened)
     else:
         if opened.format in ("JPEG", "MPO"):
-            _refuse_damaged(data, opened)
+            _refuse_damaged(data, opened, header or Codestream("jpeg", precision=8, staged=True))  # nothing is known
         pixels, white = _pixels(_upright(opened)), 255.0
     decoder = "imagecodecs" if opened.format == "PNG" else "pillow"
     provenance = Provenance(format=NAMES.get(opened.format or "", opened.format or ""), decoder=decoder)
@@ -154,12 +152,11 @@ def turned(pixels: Array, orientation: int) -> Array:
     return pixels
 
 
-def _refuse_damaged(data: bytes, opened: Image.Image) -> None:
+def _refuse_damaged(data: bytes, opened: Image.Image, header: Codestream) -> None:
     """Raises BadImage (corrupt) when a JPEG has less in it than its picture, though its file may be closed properly.
 
     Pixels are compared before they are turned or change their colour model, so that the grey of what is missing shows.
     """
-    header = parse_codestream(data) or Codestream("jpeg", precision=8, staged=True)  # of which nothing is known
     if not (header.whole or header.unended):
         raise BadImage("corrupt", DAMAGED)
     refuse_filled(data, header, np.asarray(opened), _decoded)
@@ -172,8 +169,11 @@ def _decoded(data: bytes) -> Array:
 def read_codestream(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
     """The image of a JPEG 2000 file or codestream, or of a JPEG or JPEG-LS file that is lossless or deeper than 8 bits;
     grey keeps its values, up to 16 bits."""
+    yield _codestream(data, parse_codestream(data), pseudonyms)
+
+
+def _codestream(data: bytes, header: Codestream | None, pseudonyms: Pseudonyms) -> DecodedImage:
     with guarded("corrupt", DAMAGED):
-        header = parse_codestream(data)
         if header is None or not (header.whole or header.unended):
             raise BadImage("corrupt", DAMAGED)
         # JPEG 2000 decoders hold 32 bits per sample whatever its depth.
@@ -181,8 +181,7 @@ def read_codestream(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImag
         if header.precision > 16:
             raise BadImage("unsupported", "The picture has more than 16 bits per sample.")
         pixels = decode_checked(data, header, from_ybr=header.colour == "YBR")
-        image = _codestream_image(pixels, header, pseudonyms.image(sha256(data).digest(), 0))
-    yield image
+        return _codestream_image(pixels, header, pseudonyms.image(sha256(data).digest(), 0))
 
 
 def _codestream_image(pixels: Array, header: Codestream, image_id: str) -> DecodedImage:

@@ -19,6 +19,7 @@ import tifffile
 from ..errors import BadImage
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, Provenance
+from .codestream import END_OF_IMAGE
 from .limits import MAX_FRAMES, MAX_PIXEL_BYTES, check_size, guarded
 from .pixels import Array, aspect_of, picture
 from .raster import ON_ITS_SIDE, turned
@@ -119,7 +120,7 @@ def _refuse_gaps(page: Any, data: bytes) -> None:
     for offset, count in zip(offsets, counts, strict=True):
         if offset < SMALLEST_OFFSET or count < 1 or offset + count > len(data):
             raise BadImage("corrupt", DAMAGED)
-        if page.compression == JPEG_IN_TIFF and b"\xff\xd9" not in data[offset + count - 16 : offset + count]:
+        if page.compression == JPEG_IN_TIFF and END_OF_IMAGE not in data[offset + count - 16 : offset + count]:
             raise BadImage("corrupt", DAMAGED)
 
 

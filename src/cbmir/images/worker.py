@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,8 @@ from ..preprocess import VERSION, Preprocessing, preprocess
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, ImageRef, Record, UInt8
 from . import decode, read_ref
-from .limits import guarded
+from .limits import MEMORY_BYTES, TIMEOUT_S, guarded
 from .pool import Job, run_in_workers
-
-MEMORY_BYTES = 2**32
-"""What a worker may allocate: a file of 1 GiB and its decoded pixels fit, and a bomb does not take the machine."""
 
 MAX_PREPARED_BYTES = 2**30
 """Of prepared images of one file: 7,000 colour ones of the paper's size. Further ones are left out."""
@@ -64,7 +61,7 @@ def decode_all(
     pseudonyms: Pseudonyms,
     *,
     workers: int | None = None,
-    timeout_s: float = 60,
+    timeout_s: float = TIMEOUT_S,
     memory_bytes: int | None = MEMORY_BYTES,
     reader: Reader | None = None,
 ) -> Iterator[Decoded]:
@@ -85,17 +82,21 @@ def decode_all(
 
 
 def decode_one(ref: ImageRef, preprocessing: Preprocessing, pseudonyms: Pseudonyms) -> Decoded:
-    """Read, decode and preprocess one file; never raises for a bad one."""
+    """Read, decode and preprocess one file; never raises for a bad one.
+
+    Time and size are those of before reading: a file that changes meanwhile will be seen to have changed.
+    """
+    size, mtime_ns = 0, 0
     try:
         with guarded("crashed", UNEXPECTED):
-            return _decoded(ref, preprocessing, pseudonyms)
+            size, mtime_ns = _stat(ref.path)
+            decoded = _decoded(ref, preprocessing, pseudonyms)
     except BadImage as error:
-        return Decoded(ref, error.outcome, error.reason)
+        decoded = Decoded(ref, error.outcome, error.reason)
+    return replace(decoded, size=size, mtime_ns=mtime_ns)
 
 
 def _decoded(ref: ImageRef, preprocessing: Preprocessing, pseudonyms: Pseudonyms) -> Decoded:
-    """Time and size are those of before reading: a file that changes meanwhile will be seen to have changed."""
-    size, mtime_ns = _stat(ref.path)
     data = read_ref(ref)
     contents = _Contents()
     try:
@@ -104,8 +105,7 @@ def _decoded(ref: ImageRef, preprocessing: Preprocessing, pseudonyms: Pseudonyms
     except BadImage as error:
         contents.end(error)
     outcome, reason = contents.outcome()
-    content_hash = hashlib.sha256(data).hexdigest()
-    return Decoded(ref, outcome, reason, tuple(contents.images), content_hash, size, mtime_ns)
+    return Decoded(ref, outcome, reason, tuple(contents.images), hashlib.sha256(data).hexdigest())
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -18,8 +18,8 @@ from .. import __version__
 from ..encoder import Encoder
 from ..extract import Extracted, extract
 from ..gallery import Duplicates, Gallery
-from ..images.worker import MEMORY_BYTES
-from ..places import CERTAIN, CRASHES, Reader, entry_of
+from ..images.limits import MEMORY_BYTES, TIMEOUT_S
+from ..places import CERTAIN, CRASHES, ReaderVersion, entry_of
 from ..preprocess import VERSION
 from ..privacy import Pseudonyms
 from ..store import Added, Entry, StoredFile
@@ -44,7 +44,7 @@ def index_source(
     *,
     workers: int | None = None,
     batch_size: int = 64,
-    timeout_s: float = 60,
+    timeout_s: float = TIMEOUT_S,
     memory_bytes: int | None = MEMORY_BYTES,
     duplicates: Duplicates = "keep",
     total: Total = None,
@@ -64,7 +64,7 @@ def index_source(
     gallery.check_encoder(encoder)
     gallery.check_pseudonyms(pseudonyms)
     tally = Tally(on_progress)
-    reader = Reader(READER, timeout_s, memory_bytes)
+    reader = ReaderVersion(READER, timeout_s, memory_bytes)
     find_total(refs, total, tally)
     with gallery.writing(), gallery.survey() as survey:
         tally.tell()

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..errors import GIVING_IMAGES
 from ..files import file_sha256
+from ..images.limits import NO_MEMORY
 from ..places import (
     CERTAIN,
     CRASHES,
-    GIVING_IMAGES,
-    Reader,
+    ReaderVersion,
     content_of,
     has_lost_its_root,
     has_opened,
@@ -29,7 +30,6 @@ from ..types import ImageRef
 from .tally import Tally
 
 CHUNK = 1000  # files per look into the store; the decoders wait some 20 ms for one
-NO_MEMORY = "does not fit into memory"  # of images.limits
 GIVEN_UP = 2  # times that a file may crash the decoder, or keep it too long
 
 State = Literal["new", "same", "touched", "missing"]
@@ -44,7 +44,7 @@ class Plan:
 
     survey: Survey
     pseudonyms: Pseudonyms
-    reader: Reader
+    reader: ReaderVersion
     tally: Tally
     roots: set[str] = field(default_factory=set)
     _archive: tuple[Path, os.stat_result] | None = None
@@ -99,7 +99,7 @@ class Plan:
                 return file._replace(reason=f"{file.reason} {times} may take longer (--timeout).")
             case "crashed":
                 return file._replace(reason=f"{file.reason} {times} has more memory (--memory).")
-            case _ if NO_MEMORY in (file.reason or ""):
+            case _ if _lacked_memory(file):
                 return file._replace(reason=f"{file.reason} It is tried again with more (--memory).")
         return file
 
@@ -161,4 +161,8 @@ def allows_more(now: StoredFile, before: StoredFile) -> bool:
     """
     if before.outcome == "timed_out":
         return now.timeout_s > before.timeout_s
-    return before.outcome in ("crashed", "refused", "partial") and now.memory_bytes > before.memory_bytes
+    return (before.outcome == "crashed" or _lacked_memory(before)) and now.memory_bytes > before.memory_bytes
+
+
+def _lacked_memory(file: StoredFile) -> bool:
+    return NO_MEMORY in (file.reason or "")

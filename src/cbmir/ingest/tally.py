@@ -71,6 +71,31 @@ class IndexReport:
         return {**self.__dict__, **lists, "report": str(self.report), "html": str(self.html)}
 
 
+COUNTS: Mapping[str, tuple[str, str]] = {
+    "added": ("image added", "images added"),
+    "unchanged": ("file unchanged", "files unchanged"),
+    "vanished": ("file vanished", "files vanished"),
+    "duplicates": ("image left out that another file had brought", "images left out that other files had brought"),
+    "moved": ("image whose file has another place now", "images whose files have another place now"),
+    "conflicts": (
+        "image left out that has the identity of another one and other pixels",
+        "images left out that have the identity of another one and other pixels",
+    ),
+    "pixel_duplicates": ("image with the pixels of another one", "images with the pixels of other ones"),
+    "skipped": (
+        "image left out for its pixels, as --duplicates skip asks",
+        "images left out for their pixels, as --duplicates skip asks",
+    ),
+    "burned_in": ("image that may show burned-in text", "images that may show burned-in text"),
+}
+"""Key of the report -> what it counts, of one and of any other number; for people."""
+
+
+def counted(key: str, number: int) -> str:
+    one, many = COUNTS[key]
+    return one if number == 1 else many
+
+
 @dataclass
 class Tally:
     """Of what a run did so far. Two threads count: the one that looks for new files, and the one that adds them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .indexing import IndexSettings, encoder_of, index_into, index_refs, of_split, places
-from .searching import check_strip, draw_strip, search_file, search_frame
+from .searching import check_strip, draw_strip, search_frame
 from .single import describe, query_ref, render_file
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "places",
     "query_ref",
     "render_file",
-    "search_file",
     "search_frame",
 ]

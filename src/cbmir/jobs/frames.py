@@ -11,14 +11,13 @@ import numpy as np
 
 from ..errors import BadImage, CbmirError, Outcome, UsageError
 from ..images import decode, read_file
-from ..images.limits import guarded
+from ..images.limits import MEMORY_BYTES, TIMEOUT_S, guarded
 from ..images.pool import Job, run_in_workers
-from ..images.worker import MEMORY_BYTES, UNEXPECTED
+from ..images.worker import UNEXPECTED
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, UInt8
 
 VOLUMES = ("NIfTI", "NRRD")
-TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadEncoder, BadGallery, UsageError
+from ..files import GALLERY_DATABASE
 from ..gallery import Duplicates, Gallery
+from ..images.limits import MEMORY_BYTES, TIMEOUT_S
 from ..types import ImageRef
 
 if TYPE_CHECKING:  # saying where files are needs neither
@@ -48,7 +50,7 @@ class IndexSettings:
     runtime: str = "auto"
     precision: str = "auto"
     workers: int | None = None
-    timeout_s: float = 60.0
+    timeout_s: float = TIMEOUT_S
     memory_mib: int | None = None
     duplicates: Duplicates = "keep"
     mask_burned_in: bool = False
@@ -107,7 +109,6 @@ def index_refs(
 
     total: how many they are, or what counts them, for the progress.
     """
-    from ..images.worker import MEMORY_BYTES
     from ..ingest import index_source
     from ..privacy import load_pseudonyms
     from ..report import write_index_report
@@ -135,7 +136,7 @@ def _gallery_for(directory: Path, encoder_name: str | None, settings: IndexSetti
     from ..privacy import load_pseudonyms
 
     runtime, precision, masked = settings.runtime, settings.precision, settings.mask_burned_in
-    if (directory / "gallery.sqlite").is_file():
+    if (directory / GALLERY_DATABASE).is_file():
         gallery = Gallery.open(directory)
         made = gallery.encoder.precision  # openvino-bf16; of pixels f32, for nothing runs it
         if "-" in made and any(wanted not in ("auto", *made.split("-")) for wanted in (runtime, precision)):

@@ -16,23 +16,6 @@ if TYPE_CHECKING:
     from ..extract import Extracted
 
 
-def search_file(
-    gallery: Gallery,
-    file: Path | ImageRef,
-    *,
-    k: int = 10,
-    layer: str | None = None,
-    gate: Gate = "off",
-    hide: Hide = "patient",
-    frame_number: int | None = None,
-    encoder_name: str | None = None,
-) -> Ranking:
-    """Images of the gallery like one frame of a file, as search_frame."""
-    return search_frame(
-        gallery, file, k=k, layer=layer, gate=gate, hide=hide, frame_number=frame_number, encoder_name=encoder_name
-    )[0]
-
-
 def search_frame(
     gallery: Gallery,
     file: Path | ImageRef,

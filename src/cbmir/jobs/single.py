@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..files import GALLERY_DATABASE
 from ..gallery import Gallery
 from ..sources import shown_of
 from ..types import ImageRef
@@ -17,7 +18,7 @@ def describe(path: Path) -> dict[str, Any]:
     """What a file, encoder or gallery is, by its content. Raises UsageError when there is nothing at path."""
     if not path.exists():
         raise UsageError(f"There is no {path}.")
-    if (path / "gallery.sqlite").is_file():
+    if (path / GALLERY_DATABASE).is_file():
         with Gallery.open(path) as gallery:
             return {"kind": "gallery", **gallery.info()}
     if (path / "encoder.json").is_file():

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import OUTCOMES
 from ..files import write_text
+from ..ingest.tally import COUNTS, counted
 from . import page
 from .tables import Table
 
@@ -23,18 +24,6 @@ FIND = (
     "Files are named by handles, which tell nothing of their names and places. Who holds the key of the gallery finds "
     "a file with: cbmir files --gallery DIR HANDLE"
 )
-COUNTS: Mapping[str, str] = {
-    "added": "images added",
-    "unchanged": "files unchanged",
-    "moved": "images whose file has another place",
-    "vanished": "files vanished; their images stay",
-    "duplicates": "images left out: another file had brought them",
-    "conflicts": "of these show other pixels than the first",
-    "pixel_duplicates": "images with the pixels of another one",
-    "skipped": "of these were left out, as --duplicates skip asks",
-    "burned_in": "images that may show burned-in text",
-}
-"""Key of the report -> what it counts."""
 
 
 def write_index_report(report: Mapping[str, Any], path: Path) -> None:
@@ -49,7 +38,7 @@ def index_page(report: Mapping[str, Any]) -> str:
         ("outcomes", "What became of the files", _outcomes(report["outcomes"]).html()),
         ("reasons", "Why files were not wholly read", _reasons(reasons) + _files(reasons)),
         ("no-pictures", "Files that show no picture", _files(others)),
-        ("vanished", "Vanished files", _listed(report["vanished_files"])),
+        ("vanished", "Vanished files, whose images stay", _listed(report["vanished_files"])),
         ("conflicts", "Images of one identity and different pixels", _conflicts(report["conflicting_images"])),
         ("find", "How to find a file", page.paragraphs([FIND])),
     ]
@@ -59,7 +48,7 @@ def index_page(report: Mapping[str, Any]) -> str:
 def _intro(report: Mapping[str, Any]) -> str:
     n_files = report["unchanged"] + sum(report["outcomes"].values())
     values = [("files", str(n_files)), ("files a second", f"{report['rate']:.1f}")]
-    values += [(told, str(report[key])) for key, told in COUNTS.items()]
+    values += [(counted(key, report[key]), str(report[key])) for key in COUNTS]
     told = f"Finished {report['finished']} after {report['seconds']:.1f} s. Encoder fingerprint {report['encoder']}."
     return page.paragraphs([told]) + page.tiles(values)
 

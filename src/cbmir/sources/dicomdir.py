@@ -10,53 +10,40 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ..errors import BadManifest
+from ..marks import ITEM, SEQUENCE_END, TRAILING_PADDING, UNDEFINED, Order, in_order, is_dicom_file
 from ..types import ImageRef
 from .names import shown_of
 
 MAX_BYTES = 2**28
 SOP_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 LONGEST_ID = 8 * 16 + 7  # eight components of sixteen characters (PS3.10 8.2)
-UNDEFINED = 0xFFFFFFFF
 
 
 class _Encoding(NamedTuple):
-    """How a transfer syntax writes the Directory Record Sequence (0004,1220), a Referenced File ID (0004,1500), the
-    tags of an item (FFFE,E000) and of the end of a sequence (FFFE,E0DD), and Data Set Trailing Padding (FFFC,FFFC)."""
+    """How a transfer syntax writes the Directory Record Sequence (0004,1220) and a Referenced File ID (0004,1500)."""
 
     sequence: re.Pattern[bytes]
     file_id: re.Pattern[bytes]
-    item: bytes
-    end: bytes
-    padding: bytes
-    order: Literal["little", "big"]
+    order: Order
 
 
 ENCODINGS = (
     _Encoding(
         re.compile(rb"\x04\x00\x20\x12SQ\0\0(.{4})", re.DOTALL),
         re.compile(rb"\x04\x00\x00\x15CS(..)", re.DOTALL),
-        b"\xfe\xff\x00\xe0",
-        b"\xfe\xff\xdd\xe0",
-        b"\xfc\xff\xfc\xff",
         "little",
     ),
     _Encoding(
         re.compile(rb"\x00\x04\x12\x20SQ\0\0(.{4})", re.DOTALL),
         re.compile(rb"\x00\x04\x15\x00CS(..)", re.DOTALL),
-        b"\xff\xfe\xe0\x00",
-        b"\xff\xfe\xe0\xdd",
-        b"\xff\xfc\xff\xfc",
         "big",
     ),
     _Encoding(
         re.compile(rb"\x04\x00\x20\x12(.{4})", re.DOTALL),
         re.compile(rb"\x04\x00\x00\x15(.{4})", re.DOTALL),
-        b"\xfe\xff\x00\xe0",
-        b"\xfe\xff\xdd\xe0",
-        b"\xfc\xff\xfc\xff",
         "little",
     ),
 )
@@ -69,7 +56,7 @@ def is_dicomdir(path: Path) -> bool:
             head = file.read(1024)
     except OSError:
         return False
-    return head[128:132] == b"DICM" and SOP_CLASS in head
+    return is_dicom_file(head) and SOP_CLASS in head
 
 
 def dicomdir(path: Path) -> Iterator[ImageRef]:
@@ -105,21 +92,22 @@ def _sequence(data: bytes) -> tuple[_Encoding, re.Match[bytes]]:
         if found is None:
             continue
         length = int.from_bytes(found[1], encoding.order)
-        ends = _is_closed(data, encoding) if length == UNDEFINED else found.end() + length <= len(data)
+        ends = _is_closed(data, encoding.order) if length == UNDEFINED else found.end() + length <= len(data)
         if not ends:
             raise BadManifest("The DICOMDIR is cut off: copy it again.")
         return encoding, found
     raise BadManifest("The DICOMDIR is damaged: it has no directory records.")
 
 
-def _is_closed(data: bytes, encoding: _Encoding) -> bool:
+def _is_closed(data: bytes, order: Order) -> bool:
     """Whether a sequence of undefined length ends behind its last record, with nothing after it but padding."""
+    item, end, padding = (in_order(mark, order) for mark in (ITEM, SEQUENCE_END, TRAILING_PADDING))
     n_bytes = len(data.rstrip(b"\0"))
-    at = data.find(encoding.end, max(data.rfind(encoding.item), 0))
+    at = data.find(end, max(data.rfind(item), 0))
     while at >= 0:
-        if n_bytes <= at + 8 or data.startswith(encoding.padding, at + 8):
+        if n_bytes <= at + 8 or data.startswith(padding, at + 8):
             return True
-        at = data.find(encoding.end, at + 4)  # this was that of a sequence inside the record
+        at = data.find(end, at + 4)  # this was that of a sequence inside the record
     return False
 
 

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import BadManifest, UsageError
+from ..files import GALLERY_DATABASE
 from ..types import ImageRef
 from .names import escaped
 from .zipped import SUFFIX, zipped
-
-GALLERY = "gallery.sqlite"
-"""The file that makes a folder a gallery (store/database.py)."""
 
 
 def folder(path: Path) -> Iterator[ImageRef]:
@@ -29,7 +27,7 @@ def folder(path: Path) -> Iterator[ImageRef]:
     """
     if not path.is_dir():
         raise UsageError("The source is not a folder.")
-    if (path / GALLERY).is_file():
+    if (path / GALLERY_DATABASE).is_file():
         raise UsageError("The source is a gallery, which holds no images: name the folder that its images came from.")
     return _refs(path.resolve())
 
@@ -48,16 +46,11 @@ def classes(path: Path) -> list[ImageRef]:
 
 def has_classes(path: Path) -> bool:
     """Whether some file lies in a folder below path."""
-    return any("/" in _on_disk(ref) for ref in folder(path))
+    return any("/" in ref.shown_on_disk for ref in folder(path))
 
 
 def _has_class(ref: ImageRef) -> bool:
-    return "/" in _on_disk(ref) or ref.path.is_dir()  # a class folder that cannot be read
-
-
-def _on_disk(ref: ImageRef) -> str:
-    """What is shown of the file itself, without the member of an archive."""
-    return ref.shown if ref.member is None else ref.shown.removesuffix("/" + ref.member)
+    return "/" in ref.shown_on_disk or ref.path.is_dir()  # a class folder that cannot be read
 
 
 def _refs(root: Path) -> Iterator[ImageRef]:
@@ -76,7 +69,7 @@ def _refs(root: Path) -> Iterator[ImageRef]:
             inside = _entries(path)
             if inside is None:
                 yield ImageRef(path, shown)
-            elif not any(found.name == GALLERY for found in inside):
+            elif not any(found.name == GALLERY_DATABASE for found in inside):
                 stack.append((path, shown + "/", iter(inside)))
         elif _stays_inside(entry, root) and (kind := _kind(entry)):
             path, shown = directory / entry.name, prefix + escaped(entry.name)

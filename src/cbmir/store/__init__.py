@@ -1,7 +1,7 @@
-"""The record of truth: files, records and features in SQLite. Knows no torch; the only module with SQL.
+"""The record of truth: files, records and features in SQLite. Knows no torch; the only package with SQL.
 
 Write-ahead log with synchronous=FULL: what `add` has returned from survives a kill and a power cut. Many processes
-read while one writes. The schema is in database.py.
+read while one writes. The schema is in schema.py.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..errors import BadGallery
+from ..files import GALLERY_DATABASE
 from .schema import MIGRATIONS, Migration
 
-DATABASE = "gallery.sqlite"
 _LOCK = "writer.lock"
-_UNFINISHED = DATABASE + ".new"
+_UNFINISHED = GALLERY_DATABASE + ".new"
 _BUSY_S = 5  # how long a write waits for a reader that finishes the log, before it gives up
 _PAGE_SIZES = (4096, 8192, 16384)  # of 32,768 the log writes so much more that adding gets slower
 
@@ -54,13 +54,13 @@ def create_database(directory: Path, dims: Sequence[int], fill: Callable[[sqlite
                 migrate(connection)
                 with transaction(connection):
                     fill(connection)
-            os.replace(new, directory / DATABASE)
+            os.replace(new, directory / GALLERY_DATABASE)
 
 
 def check_vacant(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise BadGallery("a gallery is a folder, and --gallery names a file")
-    if (directory / DATABASE).exists():
+    if (directory / GALLERY_DATABASE).exists():
         raise BadGallery(f"there is a gallery in {directory} already")
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     if any(not name.startswith((_LOCK, _UNFINISHED)) for name in names):
@@ -72,11 +72,11 @@ def connect_existing(directory: Path, *, any_thread: bool = False) -> sqlite3.Co
 
     any_thread: it may be used in other threads than this one, in one at a time.
     """
-    if not (directory / DATABASE).is_file():
+    if not (directory / GALLERY_DATABASE).is_file():
         raise BadGallery(f"there is no gallery in {directory}; make one with `cbmir index`")
     writable = is_writable(directory)
     with sentences(directory):
-        connection = _connect(directory / DATABASE, "rw" if writable else _reading_mode(directory), any_thread)
+        connection = _connect(directory / GALLERY_DATABASE, "rw" if writable else _reading_mode(directory), any_thread)
         try:
             if writable:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -89,13 +89,13 @@ def connect_existing(directory: Path, *, any_thread: bool = False) -> sqlite3.Co
 
 def is_writable(directory: Path) -> bool:
     """Whether a gallery that is there may be changed: SQLite wants to write beside the database, too."""
-    return os.access(directory, os.W_OK) and os.access(directory / DATABASE, os.W_OK)
+    return os.access(directory, os.W_OK) and os.access(directory / GALLERY_DATABASE, os.W_OK)
 
 
 def _reading_mode(directory: Path) -> str:
     """Without a log nobody is writing now, and SQLite needs no file to share it; with one it must be taken along."""
     try:
-        n_bytes = (directory / f"{DATABASE}-wal").stat().st_size
+        n_bytes = (directory / f"{GALLERY_DATABASE}-wal").stat().st_size
     except FileNotFoundError:
         n_bytes = 0
     return "ro" if n_bytes else "ro&immutable=1"
@@ -104,7 +104,7 @@ def _reading_mode(directory: Path) -> str:
 def _bring_up(directory: Path, connection: sqlite3.Connection, writable: bool) -> None:
     version = _version(connection)
     if version == 0:
-        raise BadGallery(f"{directory / DATABASE} is no database of cbmir; delete it and index again")
+        raise BadGallery(f"{directory / GALLERY_DATABASE} is no database of cbmir; delete it and index again")
     if version > len(MIGRATIONS):
         raise BadGallery(f"the gallery in {directory} was made by a newer cbmir; use that one")
     if version < len(MIGRATIONS) and not writable:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import BadGallery, Outcome
+from ..errors import GIVING_IMAGES, BadGallery, Outcome
 from ..types import Float32, Record
 
 OWNERS = ("patient", "study", "series")
@@ -60,7 +60,7 @@ class Entry:
     @property
     def keeps_records(self) -> bool:
         """A file that has become unreadable keeps the images it gave before."""
-        return not self.records and self.file.outcome not in ("decoded", "partial")
+        return not self.records and self.file.outcome not in GIVING_IMAGES
 
 
 @dataclass(frozen=True)

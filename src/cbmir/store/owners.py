@@ -21,6 +21,7 @@ def owners_that_left(
 
     of_pixels: also of those that brought images of the same pixels under other ids, up to the first that is there.
     """
+    gone = cache(gone)
     ids = [record.id for entry in entries for record in entry.records]
     owners = {file.name: file for file in map(StoredFile._make, where_in(connection, _BY_ID, ids))}
     left = {name for name, file in owners.items() if gone(file)}
@@ -28,11 +29,10 @@ def owners_that_left(
 
 
 def _twins_that_left(connection: sqlite3.Connection, entries: Sequence[Entry], gone: Gone) -> set[str]:
-    has_left = cache(gone)
     left = set()
     for digest in {record.pixel_digest for entry in entries for record in entry.records if record.pixel_digest}:
         for file in map(StoredFile._make, connection.execute(_BY_PIXELS, (digest,))):
-            if not has_left(file):
+            if not gone(file):
                 break
             left.add(file.name)
     return left

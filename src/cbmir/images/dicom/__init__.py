@@ -20,10 +20,10 @@ from ...errors import BadImage
 from ...privacy import WHITE_LIST, Kind, Pseudonyms, white_listed
 from ...types import DecodedImage, ObjectKind, Provenance, Rectangle
 from ..limits import guarded
-from .colour import look_up, to_rgb
+from .colour import palette_colours, to_rgb
 from .elements import text_of, value_of
 from .fragments import group_frames
-from .geometry import burned_in_risk, pixel_aspect, place_of, scan_regions
+from .geometry import burned_in_risk, pixel_aspect, scan_regions, slice_place
 from .header import Layout, kind_of, read_layout, refuse_without_pixels, settle_syntax
 from .parse import DAMAGED_HEADER, Parsed, PixelElement, known_name, parse_file
 from .pixels import DAMAGED, Pixels, Stored
@@ -150,7 +150,7 @@ def _image(file: _File, stored: Stored, index: int, pseudonyms: Pseudonyms) -> D
         patient=file.patient,
         study=file.study,
         series=file.series,
-        attributes={**file.attributes, **place_of(file.dataset, index)},
+        attributes={**file.attributes, **slice_place(file.dataset, index)},
         **content,
     )
 
@@ -159,7 +159,8 @@ def _content(file: _File, stored: Stored, index: int) -> tuple[str, dict[str, An
     """What the pixels are, and the part of a DecodedImage that says what they look like."""
     dataset, layout = file.dataset, file.layout
     if layout.photometric == "PALETTE COLOR":
-        return "colour", {"pixels": look_up(stored.pixels, dataset, signed=stored.signed), "value_range": (0.0, 255.0)}
+        pixels = palette_colours(stored.pixels, dataset, signed=stored.signed)
+        return "colour", {"pixels": pixels, "value_range": (0.0, 255.0)}
     if stored.pixels.ndim == 3:
         pixels = to_rgb(stored.pixels, stored.bits, stored.colour or layout.photometric)
         return "colour", {"pixels": pixels, "value_range": (0.0, 255.0)}

@@ -65,7 +65,7 @@ def _from_hsv(pixels: UInt8) -> UInt8:
     return picture
 
 
-def look_up(stored: Array, dataset: Dataset, *, signed: bool) -> UInt8:
+def palette_colours(stored: Array, dataset: Dataset, *, signed: bool) -> UInt8:
     """RGB uint8 of indices into the palette of the dataset. Raises BadImage (corrupt) when it has none."""
     tables, first = read_palette(dataset, signed=signed)
     index = np.clip(stored.astype(np.int64) - first, 0, len(tables) - 1)

@@ -35,7 +35,7 @@ def plane_of(orientation: list[float]) -> str | None:
     return PLANES[axis] if normal[axis] >= WITHIN else "oblique"
 
 
-def place_of(dataset: Dataset, index: int) -> dict[str, str]:
+def slice_place(dataset: Dataset, index: int) -> dict[str, str]:
     """The attributes plane and slice_position_mm of a frame, as far as they are known."""
     attributes: dict[str, str] = {}
     orientation = _numbers(functional_group(dataset, index, "PlaneOrientationSequence"), "ImageOrientationPatient")

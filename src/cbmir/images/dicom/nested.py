@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from ...marks import ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, Order, in_order
 
-UNDEFINED = 0xFFFFFFFF
-ITEM, ITEM_END, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"
 LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 
 
@@ -15,8 +13,8 @@ def count_nested(data: bytes, at: int, end: int | None, *, little: bool) -> tupl
     end: where it ends; None when a delimiter says so (PS3.5 7.5). Sequences are stepped into and other values stepped
     over, so depth costs nothing and every byte is seen once.
     """
-    order: Any = "little" if little else "big"
-    item, item_end, sequence_end = (mark if little else _swapped(mark) for mark in (ITEM, ITEM_END, SEQUENCE_END))
+    order: Order = "little" if little else "big"
+    item, item_end, sequence_end = (in_order(mark, order) for mark in (ITEM, ITEM_END, SEQUENCE_END))
     n_items, n_elements, n_open = 0, 0, int(end is None)
     stop = len(data) if end is None else min(end, len(data))
     if data[at : at + 4] != item:
@@ -39,7 +37,7 @@ def count_nested(data: bytes, at: int, end: int | None, *, little: bool) -> tupl
     return n_items, n_elements
 
 
-def _value(data: bytes, at: int, order: Any) -> tuple[int, int, bool]:
+def _value(data: bytes, at: int, order: Order) -> tuple[int, int, bool]:
     """Of one element: where its value begins, how long it is, and whether it can be a sequence."""
     vr = data[at + 4 : at + 6]
     if not (vr.isalpha() and vr.isupper()):
@@ -47,7 +45,3 @@ def _value(data: bytes, at: int, order: Any) -> tuple[int, int, bool]:
     if vr in LONG:
         return at + 12, int.from_bytes(data[at + 8 : at + 12], order), vr in (b"SQ", b"UN")
     return at + 8, int.from_bytes(data[at + 6 : at + 8], order), False
-
-
-def _swapped(mark: bytes) -> bytes:
-    return mark[1::-1] + mark[:1:-1]

@@ -17,19 +17,19 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
-from ...archives import inflate
+from ...archives import RAW_DEFLATE, ZLIB, inflate
 from ...errors import BadImage
+from ...marks import ITEM, SEQUENCE_END, UNDEFINED, is_dicom_file
 from ..codestream import starts_image
 from ..limits import guarded
 from .elements import has, text_of
-from .nested import ITEM, SEQUENCE_END, UNDEFINED, count_nested
+from .nested import count_nested
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 GE_BIG_PIXELS, PAPYRUS = "1.2.840.113619.5.2", "1.2.840.10008.1.20"  # implicit little endian headers, both
 
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
-RAW_DEFLATE, ZLIB = -15, 15  # wbits of zlib
 MAX_ELEMENTS = 200_000
 MAX_NESTED = 1_000_000  # in sequences; an element takes about 350 bytes once read
 RECURSION_LIMIT = 3000
@@ -87,7 +87,7 @@ def parse_file(data: bytes) -> Parsed:
 
     Without the DICM mark only a whole image is believed (the caller looks for its attributes).
     """
-    if data[128:132] == b"DICM":
+    if is_dicom_file(data):
         with guarded("corrupt", DAMAGED_HEADER):
             return _parse_from(data, 132, ())
     if data[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08"):

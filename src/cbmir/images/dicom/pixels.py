@@ -18,7 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-from ...archives import inflate
+from ...archives import RAW_DEFLATE, inflate
 from ...errors import BadImage
 from ...types import Bool
 from ..codecs import FORMATS, decode_stream, refuse_filled
@@ -26,7 +26,7 @@ from ..codestream import Codestream, Format, mended, parse_codestream, parse_rle
 from ..limits import guarded
 from .fragments import Frame, join
 from .header import DEFLATED_FRAMES, PLAIN_FRAMES, RLE, Layout
-from .parse import BIG_ENDIAN, GE_BIG_PIXELS, RAW_DEFLATE, PixelElement
+from .parse import BIG_ENDIAN, GE_BIG_PIXELS, PixelElement
 
 Array = npt.NDArray[Any]
 

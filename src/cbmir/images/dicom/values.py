@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from ...types import Bool, Float32, ObjectKind, Window
+from ...types import WINDOW_FUNCTIONS, Bool, Float32, ObjectKind, Window, WindowFunction
 from .elements import functional_group, has, items_of, number_of, numbers_of, table_of, text_of, words_of
 from .pixels import Stored
 from .suv import read_suv
 
 Array = npt.NDArray[Any]
-FUNCTIONS: Mapping[str, Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]] = {
-    "LINEAR": "LINEAR",
-    "LINEAR_EXACT": "LINEAR_EXACT",
-    "SIGMOID": "SIGMOID",
-}
 OLD_GE_OUTSIDE_CT = -2000  # stored outside the field of view, without a Pixel Padding Value
 HOUNSFIELD = frozenset(
     {"", "HU", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "HOUNSFIELD_UNIT", "HOUNDSFIELD UNIT"}
@@ -31,7 +25,7 @@ X_RAY = frozenset({"XA", "RF", "XRF", "DX", "CR", "MG", "PX", "IO"})
 
 
 @dataclass(frozen=True)
-class Rule:
+class ModalityRule:
     """Stored values to meaning: by a table from `first` on, else slope and intercept. phrase: what comes out.
 
     factor: the part of the slope that is not the modality LUT's; windows of the header are to be multiplied with it.
@@ -69,18 +63,19 @@ class Rule:
         return ends[0], ends[1]
 
 
-def modality_rule(dataset: Dataset, index: int, kind: ObjectKind, *, signed: bool) -> Rule:
+def modality_rule(dataset: Dataset, index: int, kind: ObjectKind, *, signed: bool) -> ModalityRule:
     """The modality LUT of one frame, or what stands for it in objects that are no pictures."""
     if kind == "dose grid":
         scaling = number_of(dataset, "DoseGridScaling") or 1.0
         gray = text_of(dataset, "DoseUnits").upper() in ("GY", "")
-        return Rule("dose in Gy" if gray else "relative dose", slope=scaling)
+        return ModalityRule("dose in Gy" if gray else "relative dose", slope=scaling)
     if kind == "segmentation":
-        return Rule("stored values")
+        return ModalityRule("stored values")
     if kind == "parametric map":
         return _real_world(dataset, index)
     if text_of(dataset, "PixelIntensityRelationship").upper() in NOT_LINEAR and _modality(dataset) in X_RAY:
-        return Rule("stored values")  # the LUT leads back to X-ray intensities, which nobody looks at (C.8.7.1.1.2)
+        # the LUT leads back to X-ray intensities, which nobody looks at (C.8.7.1.1.2)
+        return ModalityRule("stored values")
     return _table_rule(dataset, signed) or _rescale(dataset, index)
 
 
@@ -88,14 +83,14 @@ def _modality(dataset: Dataset) -> str:
     return text_of(dataset, "Modality").upper()
 
 
-def _table_rule(dataset: Dataset, signed: bool) -> Rule | None:
+def _table_rule(dataset: Dataset, signed: bool) -> ModalityRule | None:
     items = items_of(dataset, "ModalityLUTSequence")
     found = _lut(items[0], signed) if items else None
     if found is None:
         return None
     first, table, bits = found
     white = max(2.0**bits - 1, float(table.max()))
-    return Rule("modality LUT", first=first, table=table.astype(np.float32), white=white)
+    return ModalityRule("modality LUT", first=first, table=table.astype(np.float32), white=white)
 
 
 def _lut(item: Dataset, signed: bool) -> tuple[int, Array, int] | None:
@@ -108,29 +103,29 @@ def _lut(item: Dataset, signed: bool) -> tuple[int, Array, int] | None:
     return (first, table, min(max(bits, 1), 16)) if table.size >= 2 else None
 
 
-def _rescale(dataset: Dataset, index: int) -> Rule:
+def _rescale(dataset: Dataset, index: int) -> ModalityRule:
     """Slope and intercept; a slope of 0 would blank the image. PET goes on to SUV where it can."""
     group = functional_group(dataset, index, "PixelValueTransformationSequence", needed=True)
     slope = numbers_of(group, "RescaleSlope", default=1.0)[0] or 1.0
     intercept = numbers_of(group, "RescaleIntercept", default=0.0)[0]
     if _modality(dataset) == "PT":
         suv = read_suv(dataset)
-        return Rule(suv.phrase, slope=slope * suv.factor, intercept=intercept * suv.factor, factor=suv.factor)
+        return ModalityRule(suv.phrase, slope=slope * suv.factor, intercept=intercept * suv.factor, factor=suv.factor)
     said = has(group, "RescaleSlope") or has(group, "RescaleIntercept")
     if said and _modality(dataset) == "CT" and text_of(group, "RescaleType").upper() in HOUNSFIELD:
-        return Rule("HU", slope=slope, intercept=intercept)
+        return ModalityRule("HU", slope=slope, intercept=intercept)
     identity = (slope, intercept) == (1.0, 0.0)
-    return Rule("stored values" if identity else "rescaled values", slope=slope, intercept=intercept)
+    return ModalityRule("stored values" if identity else "rescaled values", slope=slope, intercept=intercept)
 
 
-def _real_world(dataset: Dataset, index: int) -> Rule:
+def _real_world(dataset: Dataset, index: int) -> ModalityRule:
     """Real World Value Mapping (C.7.6.16.2.11); the first one of a frame."""
     group = functional_group(dataset, index, "RealWorldValueMappingSequence", needed=True)
     if group is dataset:
         items = items_of(dataset, "RealWorldValueMappingSequence")
         group = items[0] if items else dataset
     slope = number_of(group, "RealWorldValueSlope") or 1.0
-    return Rule("real world values", slope=slope, intercept=number_of(group, "RealWorldValueIntercept") or 0.0)
+    return ModalityRule("real world values", slope=slope, intercept=number_of(group, "RealWorldValueIntercept") or 0.0)
 
 
 def stored_range(stored: Stored) -> tuple[float, float]:
@@ -183,7 +178,8 @@ def windows_of(dataset: Dataset, index: int, factor: float = 1.0) -> tuple[Windo
     group = functional_group(dataset, index, "FrameVOILUTSequence", needed=True)
     centers = numbers_of(group, "WindowCenter", default=0.0)
     widths = numbers_of(group, "WindowWidth", default=0.0)  # without a width it is no window
-    function = FUNCTIONS.get(text_of(group, "VOILUTFunction").upper(), "LINEAR")
+    said = text_of(group, "VOILUTFunction").upper()
+    function: WindowFunction = next((known for known in WINDOW_FUNCTIONS if known == said), "LINEAR")
     windows = (Window(c, w, function) for c, w in zip(centers, widths, strict=False) if w > 0)
     return tuple(windows) if factor == 1 else tuple(_scaled(window, factor) for window in windows)
 
