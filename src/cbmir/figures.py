@@ -283,7 +283,7 @@ def ranking_row(ranking: Ranking, pictures: Mapping[str, UInt8], expected: str |
 
     pictures: uint8 by record id; a missing one is drawn blank. expected: None judges nothing.
     """
-    title = _GATE_TITLES.get(ranking.gate, f"gate {ranking.gate}")
+    title = gate_title(ranking.gate)
     if ranking.gate == "hard" and ranking.predicted:
         title += f", predicted class {ranking.predicted[0][0]}"
     tiles = tuple(
@@ -299,3 +299,8 @@ def ranking_row(ranking: Ranking, pictures: Mapping[str, UInt8], expected: str |
 
 _BLANK: UInt8 = np.full((8, 8), 235, np.uint8)
 _GATE_TITLES = {"hard": "with class prediction (gate hard)", "off": "without class prediction (gate off)"}
+
+
+def gate_title(gate: str) -> str:
+    """In the paper's words where it has some."""
+    return _GATE_TITLES.get(gate, f"gate {gate}")

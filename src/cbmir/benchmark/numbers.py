@@ -13,14 +13,11 @@ from ..baselines import Method
 from ..errors import BadManifest, UsageError
 from ..evaluate import Bootstrap, EvaluationSide
 from ..evaluate.rankings import Measured, judge, patients_of
-from ..evaluate.summary import summarise
+from ..evaluate.summary import KEY_FIGURES, summarise
 from ..types import Gate, Int, Record
 from .cache import Features
 from .measuring import pooled, pooled_judgement, pooled_posterior
 from .protocols import Plan
-
-FINER = ("mAP", "P@1", "P@10", "R-precision", "nDCG@10_graded")
-"""What is told under the second label column."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ class Study:
         told: dict[str, Any] = {}
         for gate in gates:
             values = pooled([part[column][gate] for part in measured]).values
-            table = {name: values[name][labelled] for name in FINER}
+            table = {name: values[name][labelled] for name in KEY_FIGURES}
             told[gate] = {name: metrics.mean(of_queries) for name, of_queries in table.items()}
             told[gate]["mAP_ci95"] = self._interval(table["mAP"], patients[labelled])
             told[gate]["mAP_macro"] = metrics.macro_mean(table["mAP"], codes[labelled])

@@ -24,7 +24,7 @@ from .rankings import (
 )
 
 KEY_FIGURES = ("mAP", "P@1", "P@10", "R-precision", "nDCG@10_graded")
-"""What per_class, per_source and per_modality tell of each layer and gate; mAP with its interval."""
+"""Of each layer and gate for every class, source and modality, and under a second label column."""
 
 WITH_INTERVAL = ("mAP", "mAP_seed_compatible", "P@1", "P@10")
 

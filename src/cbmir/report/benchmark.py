@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..figures import COLOURS, Curve, pr_figure, save
+from ..figures import COLOURS, Curve, gate_title, pr_figure, save
 from ..files import write_text
 from ..metrics import DEFINITIONS
 from . import page
@@ -23,10 +23,6 @@ DEFINED = (
     "n_queries_without_relevant", "ci95", "paired_test", "pr_curve", "gallery_size",
 )  # fmt: skip
 LINES = ("-", "--", ":", "-.")
-TITLES = {
-    "off": "Precision over recall without class prediction (gate off)",
-    "hard": "Precision over recall with class prediction (gate hard)",
-}
 
 
 def write_benchmark_report(told: Mapping[str, Any], out_dir: Path) -> Path:
@@ -35,7 +31,7 @@ def write_benchmark_report(told: Mapping[str, Any], out_dir: Path) -> Path:
     heading = f"# Benchmark, protocol {told['protocol']['name']}\n\n{page.RESEARCH_USE}\n\n"
     notes = "".join(f"{sentence}\n\n" for sentence in sentences(told))
     write_text(out_dir / "table.md", heading + notes + "\n".join(table.markdown() for table in tables.values()))
-    figures = [_figure(told, gate, out_dir) for gate in TITLES]
+    figures = [_figure(told, gate, out_dir) for gate in ("off", "hard")]
     write_text(out_dir / "report.html", _page(told, tables, [figure for figure in figures if figure]))
     return out_dir / "report.html"
 
@@ -61,8 +57,9 @@ def _figure(told: Mapping[str, Any], gate: str, out_dir: Path) -> str | None:
     if not known:
         return None
     known.sort(key=lambda method: -(method["retrieval"][gate]["mAP"] or 0.0))
-    png, _ = save(overlaid([_curve(method, gate) for method in known], TITLES[gate]), out_dir / "figures", f"pr_{gate}")
-    return page.image(png, f"{TITLES[gate]}, one curve a method", "Mean over all queries; in the legend the mAP.")
+    title = f"Precision over recall {gate_title(gate)}"
+    png, _ = save(overlaid([_curve(method, gate) for method in known], title), out_dir / "figures", f"pr_{gate}")
+    return page.image(png, f"{title}, one curve a method", "Mean over all queries; in the legend the mAP.")
 
 
 def _curve(method: Mapping[str, Any], gate: str) -> Curve:

@@ -81,8 +81,8 @@ def tests_table(told: Mapping[str, Any]) -> Table:
         (
             pair["second"],
             with_interval(pair["difference"], pair["interval95"]),
-            _p(pair["p"]),
-            _p(pair["p_holm"]),
+            number(pair["p"], 4),
+            number(pair["p_holm"], 4),
             str(pair["n_queries"]),
             str(pair["n_patients"]),
         )
@@ -91,10 +91,6 @@ def tests_table(told: Mapping[str, Any]) -> Table:
     header = ("Against", "Difference of mAP [95 %]", "p", "p, Holm", "Queries", "Patients")
     note = "Paired randomisation test over patients; Holm's correction over the rows."
     return Table(f"Is {told['best']} better?", header, rows, note)
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def sizes_table(curve: Mapping[str, Any]) -> Table:

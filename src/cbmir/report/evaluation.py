@@ -18,6 +18,7 @@ from ..figures import (
     Row,
     Tile,
     confusion_figure,
+    gate_title,
     per_class_figure,
     pr_figure,
     ranking_row,
@@ -50,10 +51,6 @@ from .tables import (
 
 NO_SAMPLES = Samples((), ())
 
-PR_TITLES = {
-    "hard": "Precision over recall with class prediction (gate hard)",
-    "off": "Precision over recall without class prediction (gate off)",
-}
 PAPER_FIGURE = {"hard": "As Fig. 7 of the paper.", "off": "As Fig. 8 of the paper."}
 
 
@@ -191,7 +188,7 @@ class _Drawn:
                 Curve(f"{layer} (mAP {number(gates[gate]['mAP'])})", **gates[gate]["pr_curve"])
                 for layer, gates in self.metrics["retrieval"].items()
             ]
-            title = PR_TITLES.get(gate, f"Precision over recall, gate {gate}")
+            title = f"Precision over recall {gate_title(gate)}"
             _, svg = save(pr_figure(curves, title), self.folder, f"pr_{gate}")
             shown.append(page.image(svg, title, PAPER_FIGURE.get(gate, "")))
         return page.pair(shown)
