@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .errors import BadGallery, UsageError
-from .index import NO_POSITIONS, Found
-from .index.matrix import Matrix, open_matrix, problems, remove_unfinished
-from .places import Place, entry_of, has_left, is_gone, place_of, ref_of
-from .search import search
-from .store import Added, Entry, Store, StoredFile, Survey
-from .types import HIDES, Float32, Gate, Hide, Hit, ImageRef, Int, Ranking, Record
+from ..errors import BadGallery, UsageError
+from ..index import NO_POSITIONS, Found
+from ..index.matrix import Matrix, open_matrix, problems, remove_unfinished
+from ..places import Place, entry_of, has_left, is_gone, place_of, ref_of
+from ..search import search
+from ..store import Added, Entry, Store, StoredFile, Survey
+from ..types import HIDES, Float32, Gate, Hide, Hit, ImageRef, Int, Ranking, Record
 
 Duplicates = Literal["keep", "skip"]
 """What becomes of an image whose pixels are in the gallery under another id."""
 
 if TYPE_CHECKING:  # searching by id needs none of them
-    from .encoder import Encoder
-    from .extract import Extracted
-    from .privacy import Pseudonyms
+    from ..encoder import Encoder
+    from ..extract import Extracted
+    from ..privacy import Pseudonyms
 
 
 @dataclass(frozen=True)
