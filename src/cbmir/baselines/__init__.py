@@ -155,7 +155,10 @@ def method_named(name: str) -> Method:
         return _made(*_MADE_FROM_PATH[prefix], path=Path(path))
     if name not in _MADE_BY:
         known = [*NAMES, *(f"{prefix}:PATH" for prefix in PREFIXES)]
-        raise UsageError(f"There is no method '{prefix}': choose one of {', '.join(known)}.")
+        projected = " or ".join(f"+{kind}" for kind in _PROJECTIONS)
+        raise UsageError(
+            f"There is no method '{prefix}': choose one of {', '.join(known)}; each also with {projected} behind."
+        )
     file, of_class, arguments = _MADE_BY[name]
     return _made(file, of_class, **arguments)
 
