@@ -42,7 +42,7 @@ def methods_table(told: Mapping[str, Any]) -> Table:
     """One row a method and layer, the best mAP first."""
     finer = told["finer"]
     header = (
-        "Method", "Layer", "Distance", "mAP [95 %]", "Macro mAP", "P@1", "P@10", "mAP, hard gate", "top1, %",
+        "Method", "Distance", "mAP [95 %]", "Macro mAP", "P@1", "P@10", "mAP, hard gate", "top1, %",
         *([f"mAP, {finer}"] if finer else []), "dim", "Fit, s", "ms per query image", "Bytes per image",
     )  # fmt: skip
     note = (
@@ -58,8 +58,7 @@ def _method_row(method: Mapping[str, Any], with_finer: bool) -> tuple[str, ...]:
     off, hard = method["retrieval"]["off"], method["retrieval"].get("hard")
     classes = method["classification"]
     return (
-        method["method"],
-        method["layer"],
+        method["title"],
         method["distance"],
         with_interval(off["mAP"], off["mAP_ci95"]),
         number(off["mAP_macro"]),

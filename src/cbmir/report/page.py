@@ -13,7 +13,7 @@ RESEARCH_USE = "Research use only. Not for diagnosis."
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem 1.25rem 4rem; color: #1a1a1a; background: #fff;
+body { margin: 0 auto; max-width: 84rem; padding: 1rem 1.25rem 4rem; color: #1a1a1a; background: #fff;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0; }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; padding-top: .5rem; border-top: 2px solid #d7dde3; }

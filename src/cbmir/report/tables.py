@@ -72,13 +72,22 @@ class Table:
         )
 
 
+_ONE_LINE = 24  # characters
+
+
 def _markdown_row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
 
 
 def _html_cells(row: Sequence[str]) -> str:
     first, *rest = row
-    return f'<th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+    return f'<th scope="row">{escape(first)}</th>' + "".join(f"<td>{_html_cell(cell)}</td>" for cell in rest)
+
+
+def _html_cell(cell: str) -> str:
+    """A number with its interval stays on one line; a sentence does not."""
+    text = escape(cell)
+    return text.replace(" ", "&nbsp;") if len(cell) <= _ONE_LINE else text
 
 
 def number(value: float | None, digits: int = 3) -> str:
