@@ -72,9 +72,6 @@ class Table:
         )
 
 
-_ONE_LINE = 24  # characters
-
-
 def _markdown_row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
 
@@ -85,9 +82,9 @@ def _html_cells(row: Sequence[str]) -> str:
 
 
 def _html_cell(cell: str) -> str:
-    """A number with its interval stays on one line; a sentence does not."""
+    """A number with its interval stays on one line."""
     text = escape(cell)
-    return text.replace(" ", "&nbsp;") if len(cell) <= _ONE_LINE else text
+    return text.replace(" ", "&nbsp;") if text[:1].isdigit() else text
 
 
 def number(value: float | None, digits: int = 3) -> str:
