@@ -6,6 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 OUT    ?= out/demo
 DATA   ?=
+PARTS  ?=
 FLAGS  ?=
 
 .DELETE_ON_ERROR:
@@ -18,7 +19,7 @@ help:
 	@echo "                       make demo DATA=folder FLAGS=--classes-from-folders"
 	@echo "make test              the tests that take seconds (make test-all: the long ones too)"
 	@echo "make check             style and types"
-	@echo "make bench             speed, memory and growth as one table (DATA=folder measures yours)"
+	@echo "make bench             speed, memory and growth as one table (DATA=folder measures yours; PARTS=search,growth only these)"
 
 install: $(STAMP)
 
@@ -29,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; minutes on a slow line)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt torch
-	@$(PIP) install -c constraints.txt -e '.[torch,openvino,benchmark,frozen,fetch,dev]'
+	@$(PIP) install -c constraints.txt -e '.[torch,openvino,ann,benchmark,frozen,fetch,parquet,dev]'
 	@touch $@
 
 demo: $(STAMP)
@@ -51,7 +52,7 @@ format: $(STAMP)
 	@$(BIN)/ruff format --quiet .
 
 bench: $(STAMP)
-	@$(BIN)/python benchmarks/run.py $(if $(DATA),--data '$(DATA)')
+	@$(BIN)/python benchmarks/run.py $(if $(DATA),--data '$(DATA)') $(if $(PARTS),--parts '$(PARTS)')
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache

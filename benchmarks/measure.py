@@ -14,6 +14,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ORGAN24 = REPOSITORY.parent / "shared" / "data" / "organ24"
+ORGAN24_GALLERY = Path(os.environ["ORGAN24_GALLERY"]) if "ORGAN24_GALLERY" in os.environ else None
+"""A gallery of organ24 under a trained encoder, where there is one: what synthetic features cannot show."""
 CORES = len(os.sched_getaffinity(0))
 CBMIR = [sys.executable, "-c", "from cbmir.cli import main; main()"]
 """The command line, under the Python that runs the benchmark."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import bench_decode
+import bench_engines
+import bench_growth
 import bench_search
-from cbmir.index.exact import ExactIndex
+import run as benchmarks
+from cbmir.index.twopass import coarse_of
 from cbmir.types import ImageRef
 from measure import Row, run, table
 
@@ -47,17 +51,41 @@ def test_medians_are_taken_of_both_calls() -> None:
     assert slow >= 4 > fast
 
 
-@pytest.mark.parametrize(("gated", "n_rows"), [(False, 48), (True, 2)])
-def test_the_scanned_rows_are_those_the_search_reads(gated: bool, n_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = bench_search.gallery(n_rows=48, dim=4)
-    scanned, found = [], []
-    search = ExactIndex.search
-    monkeypatch.setattr(bench_search, "bare_scan", lambda rows, query: scanned.append(rows))
-    monkeypatch.setattr(ExactIndex, "search", lambda *call: found.append(search(*call)))
-    bench_search.measure(index, gated)
-    assert {len(rows) for rows in scanned} == {each.n_candidates for each in found} == {n_rows}
-    for rows, each in zip(scanned, found, strict=True):
-        assert {row.tobytes() for row in index.rows[each.positions]} <= {row.tobytes() for row in rows}
+def test_the_scanned_rows_are_those_the_search_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = bench_search.gallery(n_rows=2000, dim=4)
+    asked = []
+    monkeypatch.setattr(bench_search, "measure", lambda *call: asked.append(call) or (1.0, 1.0))
+    bench_search._scans(index)
+    assert len(asked) == 2 + len(bench_search.filters(2000))
+    for searched, scope, scanned in asked:
+        found = searched.search(bench_search.query_of(index), 10, scope)
+        assert len(scanned) == found.n_candidates
+        assert {row.tobytes() for row in index.rows[found.positions]} <= {row.tobytes() for row in scanned}
+
+
+def test_two_passes_that_answer_otherwise_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbmir.index.exact._COARSE_PAYS", 0)
+    index = bench_search.gallery(n_rows=480, dim=16)
+    assert bench_search.agreement(index) == 1
+    wrong = replace(coarse_of(index.rows), scales=np.zeros(480, np.float32))
+    monkeypatch.setattr(bench_search, "coarse_of", lambda rows: wrong)
+    assert bench_search.agreement(index) < 1
+
+
+def test_growth_is_measured_of_a_real_gallery() -> None:
+    found = {row.what.split(": ")[1]: row.measured for row in bench_growth.rows(sizes=(300,), dim=8)}
+    assert "ms all (exact), " in found["search"]
+    assert "first search" in found["opening, files not in memory"]
+    assert "300 images added anew; removed" in found
+
+
+def test_ours_finds_in_a_comparison_what_is_true_and_a_missing_engine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = {"cbmir": bench_engines.ENGINES["cbmir"], "another": (bench_engines.Lance, "no_such_module")}
+    monkeypatch.setattr(bench_engines, "ENGINES", engines)
+    ours, another = bench_engines.rows(600, 8)
+    assert ours.met
+    assert ours.measured.count("(recall 1.000)") == 3
+    assert another.measured == "not measured: no_such_module is not installed"
 
 
 def test_the_table_says_what_was_missed() -> None:
@@ -107,3 +135,10 @@ def test_every_transfer_syntax_is_measured_at_every_size(monkeypatch: pytest.Mon
         assert row.what.startswith(f"decode {name}, megapixels per processor second")
         assert row.measured.count(" x") == 2
         assert ("pyjpegls" in row.measured) == (name == "JPEG-LS")
+
+
+def test_parts_can_be_chosen() -> None:
+    assert benchmarks.chosen("search, growth") == ["search", "growth"]
+    assert benchmarks.chosen(None) == list(benchmarks.PARTS)
+    with pytest.raises(SystemExit, match="there is no part 'speed'; the parts are decode, "):
+        benchmarks.chosen("speed")

@@ -10,7 +10,7 @@ import pytest
 
 from cbmir import console
 from cbmir.ingest.tally import COUNTS
-from cbmir.types import Ranking
+from cbmir.types import Feedback, Hit, Ranking, Record
 
 
 def test_a_document_is_strict_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +87,37 @@ def test_the_frame_that_was_searched_by_is_told() -> None:
     assert document["query"]["frame"] == 5
     assert console.ranking_lines(document)[0] == "frame 5 of the file, layer pixels, gate off, 7 images compared"
     assert console.ranking_lines(console.ranking_document(ranking))[0] == "layer pixels, gate off, 7 images compared"
+
+
+def test_a_ranking_tells_what_was_asked_and_what_should_be_known() -> None:
+    record = Record("i", patient="p", modality="CT")
+    ranking = Ranking(
+        (Hit(3, "i", 0.5, record, n_images=4, votes=2),), "fcl1", "off", query_ids=("q", "r"), n_candidates=1,
+        n_allowed=9, offset=2, where="a=b\n", grouped_by="patient", order="least", feedback=Feedback(("l",), ("u",)),
+        notes=("one", "two"), by="ann",
+    )  # fmt: skip
+    document = console.ranking_document(ranking)
+    assert {name: value for name, value in document.items() if name not in ("query", "hits")} == {
+        "where": "a=b\n", "offset": 2, "order": "least", "grouped_by": "patient", "n_candidates": 1, "n_allowed": 9,
+        "feedback": {"like": ["l"], "unlike": ["u"]}, "notes": ["one", "two"], "by": "ann",
+    }  # fmt: skip
+    assert (document["query"]["id"], document["query"]["ids"]) == (None, ["q", "r"])
+    assert console.ranking_lines(document) == [
+        "2 query images, layer fcl1, gate off, only a=b?, the least similar first, approximate, grouped by patient, "
+        "1 image compared",
+        "note: one",
+        "note: two",
+        "rank  distance  class  modality  id  patient  images  votes",
+        "3     0.5000    -      CT        i   p        4       2",
+    ]
+
+
+def test_a_batch_tells_its_files_without_an_image() -> None:
+    bad = {"path": "h.dcm", "outcome": "corrupt", "reason": "Cut off."}
+    assert console.batch_lines({"queries": 1, "hits": 3, "out": "x.csv", "failed": []}) == ["1 query, 3 hits in x.csv"]
+    told = console.batch_lines({"queries": 2, "hits": 1, "out": "x.csv", "failed": [bad] * 12})
+    assert told[:3] == ["2 queries, 1 hit in x.csv", "12 files gave no image:", "  h.dcm: corrupt: Cut off."]
+    assert (len(told), told[-1]) == (13, "  and 2 more")
 
 
 def test_progress_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:

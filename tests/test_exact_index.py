@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbmir.errors import UsageError
-from cbmir.index import Scope
+from cbmir.index import Scope, exact
 from cbmir.index.exact import ExactIndex, from_features
-from cbmir.types import Float32
+from cbmir.index.twopass import coarse_of
+from cbmir.types import Float32, Int
 
 ROWS = np.array([[0, 0], [3, 4], [0, 1], [6, 8], [0, 1]], np.float32)
 GROUPS = ["a", "b", "b", "a", "a"]
@@ -29,14 +32,16 @@ ORIGIN = np.zeros(2, np.float32)
 def naive(
     rows: Float32, groups: list[str], ids: list[str], query: Float32, scope: Scope
 ) -> list[tuple[str, np.float32]]:
-    """(id, distance) of all rows of the scope by the definition; hidden are row numbers here."""
+    """(id, distance) of all rows of the scope by the definition; hidden and rows are row numbers here."""
     hidden = set(scope.hidden.tolist())
+    allowed = set(range(len(rows)) if scope.rows is None else scope.rows.tolist())
     ranked = []
     for row, (features, group, name) in enumerate(zip(rows, groups, ids, strict=True)):
-        if row in hidden or (scope.groups is not None and group not in scope.groups):
+        if row in hidden or row not in allowed or (scope.groups is not None and group not in scope.groups):
             continue
         distance = np.float32(np.sqrt(((features.astype(float) - query.astype(float)) ** 2).sum()))
-        ranked.append((float(distance) ** 2 + scope.penalties.get(group, 0.0), name, distance))
+        key = float(distance) ** 2 + scope.penalties.get(group, 0.0)
+        ranked.append((-key if scope.farthest else key, name, distance))
     return [(name, distance) for _, name, distance in sorted(ranked)]
 
 
@@ -74,10 +79,31 @@ def test_hidden_rows_are_absent(index: ExactIndex) -> None:
     assert found.n_candidates == 2
 
 
+def test_only_the_rows_of_the_scope_take_part(index: ExactIndex) -> None:
+    found = index.search(ORIGIN, 9, Scope(rows=np.array([1, 3, 4]), hidden=np.array([0, 4])))
+    assert found.positions.tolist() == [3, 1]
+    assert found.n_candidates == 2
+    assert index.search(ORIGIN, 9, Scope(groups=("a",), rows=np.array([1, 3]))).positions.tolist() == [1]
+    assert len(index.search(ORIGIN, 9, Scope(rows=np.array([], np.int64)))) == 0
+
+
+@pytest.mark.parametrize("rows", [[-1, 2], [3, 5], [2, 1], [1, 1]])
+def test_the_rows_of_a_scope_ascend_and_are_positions(index: ExactIndex, rows: list[int]) -> None:
+    with pytest.raises(ValueError, match="rows of a scope"):
+        index.search(ORIGIN, 1, Scope(rows=np.array(rows)))
+
+
+def test_the_farthest_come_first_when_asked_for_and_ties_by_id_all_the_same(index: ExactIndex) -> None:
+    found = index.search(ORIGIN, 4, Scope(farthest=True))
+    assert found.positions.tolist() == [1, 4, 0, 3]
+    assert found.distances.tolist() == [10, 5, 1, 1]
+
+
 def test_a_penalty_moves_a_group_back_but_the_distance_stays(index: ExactIndex) -> None:
     found = index.search(ORIGIN, 5, Scope(penalties={"a": 24.5}))
     assert found.positions.tolist() == [3, 2, 4, 0, 1]  # keys 1, 24.5, 25, 25.5, 124.5
     assert found.distances.tolist() == [1, 0, 5, 1, 10]
+    assert found.keys.tolist() == [1, 24.5, 25, 25.5, 124.5]
 
 
 def test_more_than_there_is_gives_what_there_is(index: ExactIndex) -> None:
@@ -124,6 +150,23 @@ def test_neighbours_far_from_the_origin_are_told_apart() -> None:
     assert index.distances(rows[:1])[0, index.search(rows[0], 40).positions].tolist() == list(range(40))
 
 
+@pytest.mark.parametrize("size", [1e-42, 1e-25, 1.8e19], ids=["denormal", "tiny", "huge"])
+def test_features_at_the_ends_of_float32_are_ranked_right(size: float) -> None:
+    """Squares that float32 cannot hold: below its smallest number, and sums of two above its largest."""
+    rng = np.random.default_rng(0)
+    rows = (rng.choice([-1.0, 0.5, 1.0], (200, 4)) / 2 * size).astype(np.float32)
+    ids = [f"{i:03}" for i in range(200)]
+    index, _ = from_features(rows, ["a"] * 200, ids)
+    for row in rows[:5]:
+        expected = naive(rows, ["a"] * 200, ids, row, Scope())[:20]
+        found = index.search(row, 20)
+        assert [(ids[p], d) for p, d in zip(found.positions, found.distances, strict=True)] == expected
+
+
+def _some(rng: np.random.Generator, n: int, part: float) -> Int:
+    return np.flatnonzero(rng.random(n) < part)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_search_and_full_ranking_equal_a_naive_scan(data: st.DataObject) -> None:
@@ -140,11 +183,14 @@ def test_search_and_full_ranking_equal_a_naive_scan(data: st.DataObject) -> None
         groups=data.draw(st.sampled_from([None, ("g1",), ("g0", "g3", "g9")])),
         penalties=data.draw(st.sampled_from([{}, {"g1": 2.0, "g3": 0.5}])),
         hidden=rng.integers(0, n, rng.integers(0, 5)),
+        rows=data.draw(st.sampled_from([None, 0.02, 0.5, 0.95]).map(lambda part: part and _some(rng, n, part))),
+        farthest=data.draw(st.booleans()),
     )
     expected = naive(rows, groups, ids, query, scope)
     index, origin = from_features(rows, groups, ids)
     place = np.argsort(origin)
-    there = Scope(scope.groups, scope.penalties, place[scope.hidden])
+    passing = None if scope.rows is None else np.sort(place[scope.rows])
+    there = replace(scope, hidden=place[scope.hidden], rows=passing)
 
     found = index.search(query, k, there)
     ranking = index.rank(index.distances(query[None])[0], there)
@@ -155,17 +201,31 @@ def test_search_and_full_ranking_equal_a_naive_scan(data: st.DataObject) -> None
     assert ranking.distances.tolist() == [distance for _, distance in expected]
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_a_large_index_equals_a_naive_scan(gated: bool) -> None:
+SCOPES = {
+    "all": Scope(),
+    "one class": Scope(groups=("c03",)),
+    "farthest": Scope(farthest=True),
+    "a filter with long runs": Scope(rows=np.arange(700, 4200)),
+    "a filter that takes one of seven": Scope(rows=np.arange(0, 5000, 7)),
+    "a filter with gaps": Scope(rows=np.flatnonzero(np.arange(5000) % 600 < 400)),
+}
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES)
+@pytest.mark.parametrize("coarse", [False, True], ids=["float32", "int8 first"])
+def test_a_large_index_equals_a_naive_scan(scope: Scope, coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large enough for every shortcut: stripes, margins, several blocks; ReLU-like rows with duplicates."""
+    monkeypatch.setattr(exact, "_COARSE_PAYS", 0)
     rng = np.random.default_rng(1)
     rows = np.maximum(rng.standard_normal((5000, 64)), 0).astype(np.float32)
     rows[2500:2600] = rows[:100]
     groups = [f"c{i % 24:02}" for i in range(5000)]
     ids = [f"{i:04}" for i in rng.permutation(5000)]
-    scope = Scope(groups=("c03",)) if gated else Scope()
     index, origin = from_features(rows, groups, ids)
+    index = replace(index, coarse=coarse_of(index.rows)) if coarse else index
+    there = replace(scope, rows=None if scope.rows is None else np.sort(origin[scope.rows]))
     for row in (3, 99, 2501, 4000):
         found = index.search(rows[row], 10, scope)
-        expected = naive(rows, groups, ids, rows[row], scope)[:10]
+        expected = naive(rows, groups, ids, rows[row], there)[:10]
         assert [(ids[origin[p]], d) for p, d in zip(found.positions, found.distances, strict=True)] == expected
+        assert found.by == ("exact, int8 first" if coarse else "exact")

@@ -22,6 +22,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "moved": 0,
         "pixel_duplicates": 5,
         "skipped": 3,
+        "erased": 0,
         "burned_in": 6,
         "seconds": 4.0,
         "rate": 10.25,

@@ -12,9 +12,10 @@ import tifffile
 from PIL import Image
 
 from cbmir import figures, jobs
+from cbmir.cli import cli
 from cbmir.errors import BadEncoder, BadGallery, BadImage, CbmirError, UsageError
 from cbmir.figures import Row, Tile
-from cbmir.gallery import Gallery
+from cbmir.gallery import Gallery, Query
 from cbmir.jobs.frames import chosen_frame
 from cbmir.privacy import Pseudonyms
 from cbmir.sources import classes
@@ -67,7 +68,7 @@ def test_a_query_file_of_the_gallery_is_judged_by_its_label_there(
     jobs.index_refs(tmp_path / "gallery", classes(pictures), settings=HERE)
     query = pictures / "disc" / "00.png"
     with Gallery.open(tmp_path / "gallery") as gallery:
-        by_file, _ = jobs.search_frame(gallery, query)
+        by_file, _ = jobs.search_images(gallery, jobs.Asked([query]))
         assert by_file.query_id is not None
         jobs.draw_strip(gallery, by_file, query, 1, tmp_path / "file.png")
         jobs.draw_strip(gallery, gallery.search_id(by_file.query_id), None, 1, tmp_path / "id.png")
@@ -77,6 +78,26 @@ def test_a_query_file_of_the_gallery_is_judged_by_its_label_there(
         assert tile.caption == "disc"
         assert [hit.wrong for hit in row.tiles] == expected
         assert all(hit.pixels.std() > 0 for hit in (tile, *row.tiles))  # none is blank
+
+
+def test_of_several_query_images_the_first_is_drawn_and_judged_by(
+    tmp_path: Path, drawn: list[tuple[Tile, Row]]
+) -> None:
+    """Images of the gallery come before files."""
+    pictures = draw_folder(tmp_path / "pictures", per_class=2)
+    jobs.index_refs(tmp_path / "gallery", classes(pictures), settings=HERE)
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        disc = next(name for name in gallery.ids() if gallery.record(name).label == "disc")
+    asked = ["search", "--id", disc, "--gallery", str(tmp_path / "gallery"), "--strip", str(tmp_path / "a.png")]
+    for others in (
+        [],
+        [str(pictures / "stripes" / "00.png")],
+        [str(pictures / "stripes" / "00.png"), "--roi", "0,0,9,9"],
+    ):
+        cli.main([*asked, *others], standalone_mode=False)
+    alone, *more = [tile for tile, _ in drawn]
+    for tile in more:
+        assert (tile.caption, tile.pixels.tolist()) == ("disc", alone.pixels.tolist())
 
 
 @pytest.mark.parametrize("wanted", [{"precision": "f32"}, {"runtime": "torch"}])
@@ -114,7 +135,7 @@ def test_a_masked_gallery_sees_only_the_regions_of_ultrasound_and_masks_queries_
         gallery_dir = tmp_path / f"gallery-{masked}"
         jobs.index_into(gallery_dir, [scans], settings=jobs.IndexSettings(workers=0, mask_burned_in=masked))
         with Gallery.open(gallery_dir) as gallery:
-            ranking, _ = jobs.search_frame(gallery, first, hide="none")
+            ranking, _ = jobs.search_images(gallery, jobs.Asked([first]), Query(hide="none"))
             distances[masked] = max(hit.distance for hit in ranking)
             jobs.draw_strip(gallery, ranking, first, 1, tmp_path / "strip.png")
     assert distances[True] == 0  # the scans are the same, only their texts are not
@@ -194,7 +215,7 @@ def test_where_there_is_a_gallery_no_key_is_made(tmp_path: Path, monkeypatch: py
     with pytest.raises(CbmirError, match="no pseudonym key"):
         jobs.places(tmp_path / "gallery", [])
     with Gallery.open(tmp_path / "gallery") as gallery, pytest.raises(CbmirError, match="no pseudonym key"):
-        jobs.search_frame(gallery, pictures / "disc" / "00.png")
+        jobs.search_images(gallery, jobs.Asked([pictures / "disc" / "00.png"]))
     assert not lost.exists()
     jobs.index_into(tmp_path / "another", [pictures], settings=HERE)
     assert lost.exists()
@@ -227,7 +248,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_volume_is_searched_by_the_middle_of_its_readable_axial_slices(tmp_path: Path, volume: Path) -> None:
     jobs.index_into(tmp_path / "gallery", [volume], settings=HERE)
     with Gallery.open(tmp_path / "gallery") as gallery:
-        ranking, frame_number = jobs.search_frame(gallery, volume, hide="none")
+        ranking, frame_number = jobs.search_images(gallery, jobs.Asked([volume]), Query(hide="none"))
         axial = [
             record.frame_index + 1
             for record in gallery.records(gallery.ids()).values()
@@ -237,7 +258,7 @@ def test_a_volume_is_searched_by_the_middle_of_its_readable_axial_slices(tmp_pat
         assert ranking.query_id is not None
         assert gallery.record(ranking.query_id).frame_index == frame_number - 1
         with pytest.raises(UsageError, match=r"no readable frame 1; readable are frames \d+ to \d+, 72 of them"):
-            jobs.search_frame(gallery, volume, frame_number=1)
+            jobs.search_images(gallery, jobs.Asked([volume], frame_number=1))
     assert jobs.render_file(volume, tmp_path / "middle.png")["frame"] == frame_number
     with pytest.raises(UsageError, match="no readable frame 1; readable are"):
         jobs.render_file(volume, tmp_path / "first.png", frame_number=1)

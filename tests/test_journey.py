@@ -128,6 +128,14 @@ def test_search_by_file_finds_its_like(shell: Shell, gallery: str) -> None:
     assert found["query"]["id"] not in {hit["id"] for hit in found["hits"]}
 
 
+def test_every_file_of_a_folder_is_searched_by(shell: Shell, gallery: str) -> None:
+    words = ("search", "pictures", "--gallery", gallery, "-k", "2", "--out", "hits.csv", "--json")
+    report = json.loads(shell.ok(*words))
+    assert (report["queries"], report["hits"], len(report["failed"])) == (12, 24, 1)
+    assert len((shell.home / "hits.csv").read_text().splitlines()) == 25
+    assert shell.run("search", "pictures/disc/broken.png", *words[2:]).returncode == 1  # not one query
+
+
 def test_search_by_id_agrees_with_search_by_file(shell: Shell, gallery: str) -> None:
     by_file = json.loads(shell.ok("search", "pictures/disc/00.png", "--gallery", gallery, "--json"))
     by_id = json.loads(shell.ok("search", "--id", by_file["query"]["id"], "--gallery", gallery, "--json"))
@@ -203,7 +211,34 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
             ["search", "pictures/disc/00.png", "--gallery", "gallery", "--strip", "x.jpg", "--json"],
             "not as .jpg",
         ),
-        (2, ["search", "--gallery", "gallery"], "either a FILE or --id"),
+        (2, ["search", "--gallery", "gallery"], "Give a FILE, --id or --series"),
+        (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--where", "modality="], "a VALUE after ="),
+        (
+            2,
+            ["search", "pictures/disc/00.png", "--gallery", "gallery", "--where", "modalty=CT"],
+            "did you mean modality",
+        ),
+        (
+            2,
+            ["search", "pictures/disc/00.png", "--gallery", "gallery", "--roi", "1,2,3"],
+            "X,Y,W,H, four whole numbers",
+        ),
+        (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--roi", "0,0,0,1"], "at least one pixel"),
+        (1, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--roi", "0,0,99,1"], "48 wide and 48 high"),
+        (2, ["search", "pictures", "--gallery", "gallery", "--out", "hits.xls"], "a .csv or a .parquet file"),
+        (
+            2,
+            ["search", "pictures", "--gallery", "gallery", "--out", "hits.csv", "--like", "x"],
+            "--like is for one search",
+        ),
+        (2, ["search", "--gallery", "gallery", "--out", "hits.csv"], "--out wants FILES"),
+        (2, ["search", "pictures/disc/00.png", "--gallery", "gallery", "--with-paths"], "are for --out"),
+        (
+            2,
+            ["search", "pictures/disc/00.png", "--gallery", "gallery", "--like", "x", "--unlike", "x"],
+            "liked and unliked",
+        ),
+        (1, ["search", "--series", "x", "--gallery", "gallery"], "no series x"),
         (2, ["evaluate", "pictures", "--encoder", "nowhere", "--out", "r"], "no encoder at nowhere"),
         (2, ["evaluate", "pictures", "--encoder", "pixels", "--out", "r"], "split"),
         (2, ["evaluate", "empty", "--encoder", "pixels", "--out", "r"], "no classes"),

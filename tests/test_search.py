@@ -9,7 +9,7 @@ import pytest
 
 from cbmir.errors import UsageError
 from cbmir.index.exact import ExactIndex, from_features
-from cbmir.search import rank_all, scope_of, search
+from cbmir.search import rank_all, rocchio, scope_of, search
 from cbmir.types import GATES, Gate
 
 CLASSES = ("brain", "knee", "lung", "skin")
@@ -120,3 +120,41 @@ def test_rank_all_goes_in_blocks(monkeypatch: pytest.MonkeyPatch, index: ExactIn
     queries = np.arange(5, dtype=np.float32)[:, None]
     nearest = [ranked["off"].positions[0] for ranked in rank_all(index, queries)]
     assert nearest == [0, 0, 1, 2, 3]
+
+
+NOTHING = np.empty((0, 2), np.float32)
+
+
+def test_judgements_move_a_query_towards_what_is_liked_and_away_from_what_is_not() -> None:
+    """Weights 1, 0.75 and -0.15 over their sum: (0 + 0.75 x 7) / 1.75 = 3; (0 - 0.15 x 17) / 0.85 = -3."""
+    query = np.zeros(2, np.float32)
+    liked, unliked = np.array([[6, 14], [8, 0]], np.float32), np.array([[17, 0]], np.float32)
+    assert rocchio(query, liked, NOTHING).tolist() == pytest.approx([3, 3])
+    assert rocchio(query, NOTHING, unliked).tolist() == pytest.approx([-3, 0])
+    assert rocchio(query, liked, unliked).tolist() == pytest.approx([(5.25 - 2.55) / 1.6, 5.25 / 1.6])
+    assert rocchio(query, NOTHING, NOTHING).tolist() == [0, 0]
+
+
+def test_a_moved_query_moves_with_the_features() -> None:
+    rng = np.random.default_rng(1)
+    query, liked, unliked = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 2), (2, 2), (4, 2)))
+    moved = rocchio(query + 100, liked + 100, unliked + 100)
+    assert moved == pytest.approx(rocchio(query, liked, unliked) + 100, abs=1e-4)
+
+
+def test_rows_of_unit_length_are_ranked_as_the_classical_formula_ranks_them_by_cosine() -> None:
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(50, 8)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    query, liked, unliked = rows[0], rows[1:3], rows[3:6]
+    classical = query + 0.75 * liked.mean(axis=0) - 0.15 * unliked.mean(axis=0)
+    index, origin = from_features(rows, [""] * 50, [f"{row:02}" for row in range(50)])
+    found = search(index, rocchio(query, liked, unliked), k=50)
+    assert origin[found.positions].tolist() == np.argsort(-(rows @ classical)).tolist()
+
+
+def test_only_the_rows_of_a_filter_take_part(index: ExactIndex) -> None:
+    found = search(index, ZERO, rows=np.array([1, 3, 4]), hidden=np.array([3]))
+    assert (found.positions.tolist(), found.n_candidates) == ([1, 4], 2)
+    found = search(index, ZERO, rows=np.array([1, 3]), gate="hard", posterior=LIKELY, classes=CLASSES)
+    assert found.positions.tolist() == [1]

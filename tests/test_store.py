@@ -11,57 +11,24 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from cbmir.errors import BadGallery, Outcome
+from cbmir.errors import BadGallery
 from cbmir.files import GALLERY_DATABASE
 from cbmir.store import Entry, Store, StoredFile
-from cbmir.store.database import MIGRATIONS, page_size
+from cbmir.store.database import page_size
+from cbmir.store.schema import MIGRATIONS
 from cbmir.store.writing import TWINS, Writer
 from cbmir.types import Record
-
-LAYERS = {"mean": 2, "corner": 3}
-
-
-def file_named(name: str, outcome: Outcome = "decoded", **others: Any) -> StoredFile:
-    file = StoredFile(name, "folder", f"{name}.dcm", b"sealed", 10, 20, "aa", "", outcome)
-    return file._replace(**others)
-
-
-def entry(
-    name: str,
-    *ids: str,
-    label: str = "knee",
-    outcome: Outcome = "decoded",
-    value: float = 1.0,
-    pixels: str | None = None,
-) -> Entry:
-    """A file with one record per id; all its features are `value`. pixels: the digest of every record."""
-    records = tuple(
-        Record(
-            id=name, patient=f"patient of {name}", frame_index=frame, labels={"class": label}, pixel_digest=pixels
-        )
-        for frame, name in enumerate(ids)
-    )  # fmt: skip
-    return Entry(
-        file_named(name, outcome),
-        records,
-        {layer: np.full((len(ids), dim), value, np.float32) for layer, dim in LAYERS.items()},
-        np.full((len(ids), 2), 0.5, np.float32),
-    )
+from stores import LAYERS, bytes_of, entry, file_named, ids_of, is_due, new_store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "gallery", LAYERS, {"encoder": "toy"}) as store:
+    with new_store(tmp_path / "gallery") as store:
         yield store
-
-
-def ids_of(store: Store, layer: str = "mean") -> list[str]:
-    return [name for block in store.blocks(layer) for name in block.ids]
 
 
 def test_a_record_comes_back_as_it_went_in(store: Store) -> None:
@@ -97,7 +64,7 @@ def test_features_come_back_to_the_bit_by_class_and_id(store: Store) -> None:
 
 def test_features_are_read_in_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add([entry("1", *"abcde")])
-    monkeypatch.setattr("cbmir.store._BLOCK_BYTES", 2 * 4 * 2)
+    monkeypatch.setattr("cbmir.store.reading._BLOCK_BYTES", 2 * 4 * 2)
     assert [block.ids for block in store.blocks("mean")] == [("a", "b"), ("c", "d"), ("e",)]
 
 
@@ -106,7 +73,7 @@ def test_reading_a_layer_in_order_sorts_nothing(store: Store) -> None:
     seen: list[str] = []
     store._connection.set_trace_callback(seen.append)
     list(store.blocks("mean"))
-    plan = store._connection.execute(f"EXPLAIN QUERY PLAN {seen[0]}").fetchall()
+    plan = store._connection.execute(f"EXPLAIN QUERY PLAN {seen[-1]}").fetchall()
     assert not any("TEMP B-TREE" in step[-1] for step in plan)
 
 
@@ -202,12 +169,6 @@ def test_images_of_a_file_that_is_gone_go_over_to_the_file_that_brings_them(stor
     assert store.problems() == []
 
 
-def is_due(store: Store, name: str) -> bool:
-    """Nothing on disk has this time and content: the file counts as changed."""
-    file = store.files_named([name])[name]
-    return (file.mtime_ns, file.content) == (-1, "")
-
-
 def test_when_the_first_goes_the_file_that_waited_behind_it_is_due_again(store: Store) -> None:
     store.add([entry("1", "a"), entry("2", "a")])
     assert not is_due(store, "2")
@@ -276,7 +237,8 @@ def test_a_reader_sees_one_moment_while_another_writes(store: Store) -> None:
             store.add([entry("2", "b")])
             assert ids_of(reader) == ["a"]
         assert ids_of(reader) == ["a", "b"]
-        assert reader.meta()["encoder"] == "toy"
+        assert reader.meta()["note"] == "mine"
+        assert reader.card() == {"name": "toy"}
 
 
 def test_a_second_writer_is_told_in_one_sentence(store: Store) -> None:
@@ -317,13 +279,13 @@ def test_there_is_no_gallery(tmp_path: Path) -> None:
 
 def test_a_gallery_is_not_made_over_something_else(store: Store, tmp_path: Path) -> None:
     with pytest.raises(BadGallery, match=r"a gallery in .* already"):
-        Store.create(store.directory, LAYERS, {})
+        Store.create(store.directory, LAYERS, {}, card={})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").write_text("mine")
     with pytest.raises(BadGallery, match="other files"):
-        Store.create(tmp_path / "full", LAYERS, {})
+        Store.create(tmp_path / "full", LAYERS, {}, card={})
     with pytest.raises(BadGallery, match="names a file"):
-        Store.create(tmp_path / "full" / "note", LAYERS, {})
+        Store.create(tmp_path / "full" / "note", LAYERS, {}, card={})
 
 
 def test_a_creation_cut_short_leaves_no_gallery_and_can_be_done_again(
@@ -332,10 +294,10 @@ def test_a_creation_cut_short_leaves_no_gallery_and_can_be_done_again(
     with monkeypatch.context() as patch:
         patch.setattr("cbmir.store.database.migrate", lambda connection: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            Store.create(tmp_path, LAYERS, {})
+            Store.create(tmp_path, LAYERS, {}, card={})
     with pytest.raises(BadGallery, match="no gallery in"):
         Store.open(tmp_path)
-    with Store.create(tmp_path, LAYERS, {}) as store:
+    with Store.create(tmp_path, LAYERS, {}, card={}) as store:
         assert store.count() == 0
 
 
@@ -399,10 +361,6 @@ def old_gallery(directory: Path, **names: str) -> sqlite3.Connection:
     return connection
 
 
-def bytes_of(directory: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in directory.iterdir())
-
-
 def test_a_gallery_of_version_1_keeps_its_images_and_no_path_in_any_byte(tmp_path: Path) -> None:
     old = old_gallery(tmp_path / "old", a="Canary^Ann", b="Canary^Bob")
     old.close()
@@ -438,9 +396,9 @@ def test_what_is_missing_inside_is_found(store: Store) -> None:
     store._connection.execute("DELETE FROM feature WHERE rowid = 1")
     store._connection.execute("PRAGMA foreign_keys = OFF")
     store._connection.execute("DELETE FROM file WHERE name = '2'")
-    assert store.problems() == [
-        "1 records have no whole features of layer mean",
-        "1 records belong to no file",
+    assert [(problem.sentence, problem.kind, problem.ids) for problem in store.problems()] == [
+        ("1 records have no whole features of layer mean", "features", ("a",)),
+        ("1 records belong to no file", "record", ("b",)),
     ]
 
 
@@ -461,7 +419,7 @@ def test_the_database_is_little_larger_than_its_features(tmp_path: Path, dim: in
     n = 2_000_000 // dim
     records = tuple(Record(id=f"{i:032}", patient=f"{i:032}", labels={"class": "knee"}) for i in range(n))
     features = {"layer": np.random.default_rng(0).random((n, dim), np.float32)}
-    with Store.create(tmp_path / "gallery", {"layer": dim}, {}) as store:
+    with Store.create(tmp_path / "gallery", {"layer": dim}, {}, card={}) as store:
         store.add([Entry(file_named("1"), records, features)])
         pages = store._all("PRAGMA page_count")[0][0] * store._all("PRAGMA page_size")[0][0]
     assert pages - 700 * n < 1.15 * 4 * dim * n  # a record, with its entries in indexes, takes some 700 bytes

@@ -12,6 +12,7 @@ import click
 from .errors import GIVING_IMAGES, Outcome
 from .recipes import PAPER_TRAINING_ERROR
 from .types import Ranking
+from .where import one_line
 
 if TYPE_CHECKING:
     from .fitting import StepReport
@@ -92,6 +93,7 @@ def ranking_document(ranking: Ranking, frame_number: int | None = None) -> dict[
     return {
         "query": {
             "id": ranking.query_id,
+            "ids": list(ranking.query_ids),
             "frame": frame_number,
             "predicted": [{"class": name, "probability": probability} for name, probability in ranking.predicted],
             "in_distribution": None,
@@ -99,36 +101,63 @@ def ranking_document(ranking: Ranking, frame_number: int | None = None) -> dict[
             "gate": ranking.gate,
             "candidates": ranking.n_candidates,
         },
-        "hits": [
-            {
-                "rank": hit.rank,
-                "id": hit.id,
-                "distance": hit.distance,
-                "score": hit.score,
-                "class": hit.record.group or None,
-                "label": hit.record.label,
-                "predicted": hit.record.predicted,
-                "modality": hit.record.modality,
-                "patient": hit.record.patient,
-            }
-            for hit in ranking
-        ],
+        "where": ranking.where,
+        "offset": ranking.offset,
+        "order": ranking.order,
+        "grouped_by": ranking.grouped_by,
+        "n_candidates": ranking.n_candidates,
+        "n_allowed": ranking.n_allowed,
+        "feedback": {"like": list(ranking.feedback.like), "unlike": list(ranking.feedback.unlike)},
+        "notes": list(ranking.notes),
+        "by": ranking.by,
+        "hits": [hit.as_dict() for hit in ranking],
     }
 
 
 def ranking_lines(document: Mapping[str, Any]) -> list[str]:
-    query = document["query"]
+    query, hits, owner = document["query"], document["hits"], document["grouped_by"]
     likely = ", ".join(f"{p['class']} {p['probability']:.2f}" for p in query["predicted"][:3])
-    images = "image" if query["candidates"] == 1 else "images"
-    head = f"layer {query['layer']}, gate {query['gate']}, {query['candidates']} {images} compared"
-    if (query["frame"] or 1) > 1:
-        head = f"frame {query['frame']} of the file, {head}"
+    lines = [f"query looks like: {likely}"] if likely else []
+    lines += [_head(document), *(f"note: {note}" for note in document["notes"])]
+    header = ["rank", "distance", "class", "modality", "id"]
     rows = [
         [str(hit["rank"]), f"{hit['distance']:.4f}", hit["class"] or "-", hit["modality"] or "-", hit["id"]]
-        for hit in document["hits"]
+        for hit in hits
     ]
-    lines = [f"query looks like: {likely}"] if likely else []
-    return [*lines, head, *(table(["rank", "distance", "class", "modality", "id"], rows) if rows else ["no hits"])]
+    more = [owner, "images"] if owner else []
+    more += ["votes"] if any(hit["votes"] is not None for hit in hits) else []
+    rows = [[*row, *(_cell(hit[name]) for name in more)] for row, hit in zip(rows, hits, strict=True)]
+    return [*lines, *(table([*header, *more], rows) if rows else ["no hits"])]
+
+
+def _head(document: Mapping[str, Any]) -> str:
+    """What was asked and compared, in one line."""
+    query, n_images = document["query"], len(document["query"]["ids"])
+    words = [f"frame {query['frame']} of the file"] if (query["frame"] or 1) > 1 else []
+    words += [f"{n_images} query images"] if n_images > 1 else []
+    words += [f"layer {query['layer']}", f"gate {query['gate']}"]
+    words += [f"only {one_line(document['where'])}"] if document["where"] else []
+    words += ["the least similar first"] if document["order"] == "least" else []
+    words += ["approximate"] if document["by"] == "ann" else []
+    words += [f"grouped by {document['grouped_by']}"] if document["grouped_by"] else []
+    return ", ".join([*words, f"{_n(query['candidates'], 'image', 'images')} compared"])
+
+
+def _n(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def batch_lines(report: Mapping[str, Any]) -> list[str]:
+    """What a search by every file of a folder did."""
+    failed = report["failed"]
+    lines = [f"{_n(report['queries'], 'query', 'queries')}, {_n(report['hits'], 'hit', 'hits')} in {report['out']}"]
+    lines += [f"{_n(len(failed), 'file', 'files')} gave no image:"] if failed else []
+    lines += [f"  {bad['path']}: {bad['outcome']}: {bad['reason']}" for bad in failed[:10]]
+    return [*lines, f"  and {len(failed) - 10} more"] if len(failed) > 10 else lines
 
 
 def not_decoded(outcomes: Mapping[Outcome, int]) -> str:

@@ -15,7 +15,7 @@ from . import dataset, jobs
 from .encoder import load_encoder
 from .errors import BadManifest, CbmirError, UsageError
 from .evaluate import evaluate_split
-from .gallery import Gallery
+from .gallery import Gallery, Query
 from .ingest import IndexReport
 from .places import root_of
 from .privacy import load_pseudonyms
@@ -93,7 +93,7 @@ def _search(gallery: Gallery, refs: Sequence[ImageRef], out: Path, say: Callable
     for number, ref in enumerate(refs, start=1):
         handle = pseudonyms.handle(root_of(ref), ref.shown)
         try:
-            ranking, frame_number = jobs.search_frame(gallery, ref, k=8, gate=gate)
+            ranking, frame_number = jobs.search_images(gallery, jobs.Asked(files=[ref]), Query(k=8, gate=gate))
         except CbmirError as error:
             say(f"{handle}: {error}")
             continue

@@ -11,7 +11,7 @@ from PIL import Image
 
 from .errors import BadImage
 from .shrinking import shrunk
-from .types import Bool, DecodedImage, Float32, UInt8
+from .types import Bool, DecodedImage, Float32, Rectangle, UInt8
 from .windowing import (
     PERCENTILES,
     SUV,
@@ -119,6 +119,24 @@ def preprocess(image: DecodedImage, recipe: Preprocessing) -> Preprocessed:
     if len(resized) < recipe.n_channels:
         resized = np.repeat(resized, recipe.n_channels, axis=0)
     return Preprocessed(resized, window)
+
+
+def part_of(image: DecodedImage, region: Rectangle) -> DecodedImage:
+    """What lies inside a region, as an image of its own: where a window is found in its values, in those of the part.
+
+    Raises BadImage (refused) when the region is empty or reaches outside.
+    """
+    left, top, right, bottom = region
+    rows, columns = image.pixels.shape[:2]
+    if not (0 <= left < right <= columns and 0 <= top < bottom <= rows):
+        raise BadImage("refused", f"The region is not a part of the picture, which is {columns} wide and {rows} high.")
+    inside = slice(top, bottom), slice(left, right)
+    return replace(
+        image,
+        pixels=image.pixels[inside],
+        padding=None if image.padding is None else image.padding[inside],
+        regions=tuple((a - left, b - top, c - left, d - top) for a, b, c, d in image.regions),
+    )
 
 
 def window_for_features(image: DecodedImage, recipe: Preprocessing) -> tuple[Float32, str]:

@@ -23,7 +23,7 @@ KEY_BYTES = 32
 SHORTEST_KEY_BYTES = 16
 PSEUDONYM_DIGITS = 32  # 128 bits in hexadecimal
 
-Kind = Literal["patient", "study", "series", "file", "folder", "content", "pixels"]
+Kind = Literal["patient", "study", "series", "file", "folder", "content", "pixels", "erased"]
 
 HANDLE_DIGITS = 12
 SUFFIXES = (

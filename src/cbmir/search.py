@@ -1,6 +1,8 @@
 """From a query's features to ranked positions: gates, hiding, the full ranking that evaluation uses.
 
-    search(index, query, *, k=10, gate="off", posterior=None, classes=(), tau=None, hidden=NO_POSITIONS) -> Found
+    search(index, query, *, k=10, gate="off", posterior=None, classes=(), tau=None, hidden=NO_POSITIONS, rows=None)
+        -> Found
+    rocchio(query, liked, unliked) -> Float32    the query moved by what somebody judged
     rank_all(index, queries, *, gates=("off",), posterior=None, classes=(), tau=None, hidden=None,
              distances=None)
         -> Iterator[dict[Gate, Found]]       one per query, in order; a Found per gate, over its whole ranking
@@ -23,6 +25,9 @@ from .index import NO_POSITIONS, Found, Index, Scope
 from .index.exact import ExactIndex
 from .types import Float32, Gate, Int
 
+ROCCHIO = (1.0, 0.75, 0.15)
+"""Weights of the query, of what is liked and of what is not: Manning, Raghavan and Schütze 2008, section 9.1.1."""
+
 SMALLEST_PROBABILITY = 1e-12
 """Probabilities are clipped here before their logarithm; a group outside the encoder's classes gets this one."""
 
@@ -39,16 +44,18 @@ def search(
     classes: Sequence[str] = (),
     tau: float | None = None,
     hidden: Int = NO_POSITIONS,
+    rows: Int | None = None,
 ) -> Found:
     """The k nearest rows the gate allows, or as many as there are.
 
     query: float32 (dim,). posterior: float32 (K,) over `classes`, needed by every gate but `off`.
     tau: in units of distance, needed by the soft gate. hidden: positions that are left out (the query's own patient).
+    rows: ascending positions that alone take part (those a filter lets pass); None for all.
     Raises UsageError for k below 1, an unknown gate, or a gate that lacks what it needs.
     """
     if k < 1:
         raise UsageError("k must be at least 1")
-    return index.search(query, k, scope_of(gate, index.groups, posterior, classes, tau, hidden))
+    return index.search(query, k, scope_of(gate, index.groups, posterior, classes, tau, hidden, rows))
 
 
 def rank_all(
@@ -86,8 +93,9 @@ def scope_of(
     classes: Sequence[str] = (),
     tau: float | None = None,
     hidden: Int = NO_POSITIONS,
+    rows: Int | None = None,
 ) -> Scope:
-    """What a gate means. groups: those of the index; posterior: float32 (K,) over `classes`.
+    """What a gate means. groups: those of the index; posterior: float32 (K,) over `classes`; rows: as `search`.
 
     off: everything. hard: the group of the likeliest class (the paper's 'with class prediction').
     top3: the groups of the three likeliest. soft: everything, ranked by d^2 - tau^2 log p(group | query).
@@ -96,12 +104,12 @@ def scope_of(
     if gate not in get_args(Gate):
         raise UsageError(f"there is no gate {gate!r}; the gates are {', '.join(get_args(Gate))}")
     if gate == "off":
-        return Scope(hidden=hidden)
+        return Scope(hidden=hidden, rows=rows)
     opinion = _checked(gate, posterior, classes)
     if gate == "soft":
-        return Scope(penalties=soft_penalties(opinion, classes, groups, tau), hidden=hidden)
+        return Scope(penalties=soft_penalties(opinion, classes, groups, tau), hidden=hidden, rows=rows)
     likeliest = np.argsort(-opinion, kind="stable")[: 1 if gate == "hard" else 3]
-    return Scope(groups=tuple(classes[i] for i in likeliest), hidden=hidden)
+    return Scope(groups=tuple(classes[i] for i in likeliest), hidden=hidden, rows=rows)
 
 
 def soft_penalties(
@@ -130,3 +138,20 @@ def _checked(gate: Gate, posterior: Float32 | None, classes: Sequence[str]) -> A
     if not (np.isfinite(opinion).all() and (opinion >= 0).all()):
         raise ValueError("probabilities are numbers of at least 0")
     return opinion
+
+
+def rocchio(query: Float32, liked: Float32, unliked: Float32) -> Float32:
+    """The query moved towards the mean of what is liked and away from the mean of what is not.
+
+    query: float32 (..., dim). liked, unliked: float32 (m, dim), m may be 0. The weights are divided by their sum (of
+    those that are used): by angles, for which Rocchio made it, the length of a query does not count, but by
+    Euclidean distance a query of three times the length would lie outside the gallery. So moving all features moves
+    the result with them, and unit-length rows are ranked as the classical formula ranks them by cosine.
+    """
+    parts = [(ROCCHIO[0], query.astype(np.float64))]
+    if len(liked):
+        parts.append((ROCCHIO[1], liked.mean(axis=0, dtype=np.float64)))
+    if len(unliked):
+        parts.append((-ROCCHIO[2], unliked.mean(axis=0, dtype=np.float64)))
+    total = sum(weight * part for weight, part in parts)
+    return np.asarray(total / sum(weight for weight, _ in parts), np.float32)

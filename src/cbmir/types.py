@@ -29,6 +29,26 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 Hide = Literal["patient", "study", "series", "none"]
 HIDES: tuple[Hide, ...] = get_args(Hide)
 
+Owner = Literal["patient", "study", "series"]
+"""Whose an image is: what hits are grouped by."""
+OWNERS: tuple[Owner, ...] = get_args(Owner)
+
+Order = Literal["most", "least"]
+"""Which images come first: the most similar ones, or the least."""
+ORDERS: tuple[Order, ...] = get_args(Order)
+
+Combine = Literal["centroid", "max"]
+"""How several query images are one query: their mean, or the one that is nearest to an image; see fusion.py."""
+COMBINES: tuple[Combine, ...] = get_args(Combine)
+
+SeriesRule = Literal["mean", "votes"]
+"""What ranks series: the mean over the query's slices of the nearest distance, or votes first; see fusion.py."""
+SERIES_RULES: tuple[SeriesRule, ...] = get_args(SeriesRule)
+
+
+Rectangle = tuple[int, int, int, int]
+"""left, top, right, bottom in pixels; right and bottom are the first outside."""
+
 
 @dataclass(frozen=True)
 class ImageRef:
@@ -38,7 +58,7 @@ class ImageRef:
     since paths may name patients. member: the name inside the zip archive at path; `shown` then ends with it.
     refused: why the source will not have it read (a path that leaves its root, say), one sentence.
     labels: label columns, `class` among them when known; patient, modality, source, split, fold (from 0): as the
-    manifest says.
+    manifest says. region: the part of every picture that is looked at, None for the whole.
     """
 
     path: Path
@@ -51,6 +71,7 @@ class ImageRef:
     fold: int | None = None
     member: str | None = None
     refused: str | None = None
+    region: Rectangle | None = None
 
     @property
     def label(self) -> str | None:
@@ -103,9 +124,6 @@ class Provenance:
 
 ObjectKind = Literal["picture", "segmentation", "dose grid", "parametric map"]
 """What the pixels show. Only pictures are indexed; the others decode, and are counted as decoded."""
-
-Rectangle = tuple[int, int, int, int]
-"""left, top, right, bottom in pixels; right and bottom are the first outside."""
 
 
 @dataclass(frozen=True)
@@ -204,14 +222,38 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Feedback:
+    """What somebody judged: ids of images that are like what is meant, and of images that are not."""
+
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if both := set(self.like) & set(self.unlike):
+            raise ValueError(f"an image is liked or unliked, not both: {sorted(both)[0]}")
+
+    def then(self, later: Feedback) -> Feedback:
+        """These judgements and later ones, which count where they differ."""
+        judged = {*later.like, *later.unlike}
+        like, unlike = ([name for name in names if name not in judged] for names in (self.like, self.unlike))
+        return Feedback((*like, *dict.fromkeys(later.like)), (*unlike, *dict.fromkeys(later.unlike)))
+
+
+@dataclass(frozen=True)
 class Hit:
-    """One returned image. distance: Euclidean, smaller is more alike. score: None without a calibration."""
+    """One returned image. distance: Euclidean, smaller is more alike. score: None without a calibration.
+
+    n_images: where hits are grouped, how many of the compared images are of the hit's patient, study or series.
+    votes: where series are ranked by votes, how many slices of the query have their nearest image in this one.
+    """
 
     rank: int
     id: str
     distance: float
     record: Record
     score: float | None = None
+    n_images: int | None = None
+    votes: int | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -219,26 +261,61 @@ class Hit:
         if not self.distance >= 0:
             raise ValueError("a distance is a number of at least 0")
 
+    def as_dict(self) -> dict[str, Any]:
+        """As `cbmir search` tells it (docs/architecture.md, Contract)."""
+        return {
+            "rank": self.rank,
+            "id": self.id,
+            "distance": self.distance,
+            "score": self.score,
+            "class": self.record.group or None,
+            "label": self.record.label,
+            "predicted": self.record.predicted,
+            "modality": self.record.modality,
+            "patient": self.record.patient,
+            "study": self.record.study,
+            "series": self.record.series,
+            "images": self.n_images,
+            "votes": self.votes,
+        }
+
 
 @dataclass(frozen=True)
 class Ranking:
     """The hits of one query, best first, ties by id.
 
     predicted: (class, probability) of the query, likeliest first; empty when the encoder has no classes.
-    n_candidates: how many records the gate and filters left to compare with.
+    query_ids: the ids of its images, as far as they are known. n_candidates: how many records were compared: all that
+    gate and filter let pass and that are not hidden. n_allowed: how many the filter lets pass.
+    offset: how many hits come before these. where: the filter, as text. grouped_by: whose best image each hit is.
+    order: whether the most or the least similar come first. feedback: the judgements so far, for the next search.
+    notes: what a person should know of this search, a sentence each. by: how the index found them.
     """
 
     hits: tuple[Hit, ...]
     layer: str
     gate: Gate
     predicted: tuple[tuple[str, float], ...] = ()
-    query_id: str | None = None
+    query_ids: tuple[str, ...] = ()
     n_candidates: int = 0
+    n_allowed: int = 0
+    offset: int = 0
+    where: str | None = None
+    grouped_by: Owner | None = None
+    order: Order = "most"
+    feedback: Feedback = field(default_factory=Feedback)
+    notes: tuple[str, ...] = ()
+    by: str = "exact"
 
     def __post_init__(self) -> None:
         for before, after in zip(self.hits, self.hits[1:], strict=False):
             if after.rank != before.rank + 1:
                 raise ValueError("hits are ranked 1, 2, 3, ... without a gap")
+
+    @property
+    def query_id(self) -> str | None:
+        """The id of the only image of the query; None where there are several, or it has none."""
+        return self.query_ids[0] if len(self.query_ids) == 1 else None
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -16,8 +16,10 @@ from .. import __version__
 from ..errors import CbmirError
 from .benchmark import benchmark
 from .dataset import dataset
-from .gallery import files, index, info, render, search, verify
+from .gallery import accelerate, files, index, info, render
 from .learning import demo, evaluate, train
+from .searching import search
+from .upkeep import backup, export, reindex, remove, restore, verify
 
 __all__ = ["cli", "main"]
 
@@ -30,7 +32,10 @@ def cli() -> None:
     """Content-based medical image retrieval. For research, not for diagnosis."""
 
 
-for _verb in (info, dataset, train, index, search, evaluate, benchmark, render, files, verify, demo):
+for _verb in (
+    *(info, dataset, train, index, search, evaluate, benchmark, render, files),
+    *(remove, reindex, verify, backup, restore, export, accelerate, demo),
+):
     cli.add_command(_verb)
 
 

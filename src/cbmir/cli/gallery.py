@@ -6,14 +6,13 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import console
 from ..errors import OUTCOMES, UsageError
 from ..images.limits import TIMEOUT_S
-from ..types import GATES, HIDES
 from .options import (
     PathArgument,
     frame_option,
@@ -25,6 +24,9 @@ from .options import (
     window_of,
     workers_option,
 )
+
+if TYPE_CHECKING:
+    from ..index.ann import Kind
 
 MOST_S = 86_400.0
 MOST_MIB = 2**24
@@ -67,6 +69,7 @@ def render(file: Path, out: Path, frame: int | None, window: str | None, as_json
     help="Whether an image whose pixels are in the gallery already becomes another one.",
 )
 @click.option("--mask-burned-in", is_flag=True, help="Black out what lies outside the regions of ultrasound pictures.")
+@click.option("--readmit", is_flag=True, help="Let in again what `cbmir remove` has removed.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -116,47 +119,6 @@ def _check_limits(context: click.Context, options: Mapping[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("file", type=PathArgument, required=False)
-@click.option("--id", "record_id", help="Search with an image of the gallery instead of a file.")
-@gallery_option
-@click.option("-k", type=int, default=10, show_default=True, help="How many hits.")
-@click.option("--gate", type=click.Choice(GATES), default="off", show_default=True, help="Use of the predicted class.")
-@click.option("--layer", help="Features of which layer. [default: the encoder's first]")
-@click.option("--hide-same", "hide", type=click.Choice(HIDES), default="patient", show_default=True)
-@frame_option
-@click.option("--encoder", "encoder_name", help="Where the gallery's encoder is now, if it has moved.")
-@click.option("--strip", type=PathArgument, help="Also draw query and hits into this picture (.png or .svg).")
-@json_option
-def search(file: Path | None, record_id: str | None, directory: Path, as_json: bool, **options: Any) -> None:
-    """Find the images most like a FILE, or like an image of the gallery (--id)."""
-    from ..gallery import Gallery
-
-    if (file is None) == (record_id is None):
-        raise UsageError("Give either a FILE or --id.")
-    if options["strip"]:
-        from ..jobs import check_strip
-
-        check_strip(options["strip"])
-    frame_number: int | None = options["frame"]
-    wanted = {"k": options["k"], "layer": options["layer"], "gate": options["gate"], "hide": options["hide"]}
-    with Gallery.open(directory) as gallery:
-        if record_id is not None:
-            ranking = gallery.search_id(record_id, **wanted)
-        else:
-            assert file is not None
-            from ..jobs import search_frame
-
-            ranking, frame_number = search_frame(
-                gallery, file, frame_number=frame_number, encoder_name=options["encoder_name"], **wanted
-            )
-        console.show(console.ranking_document(ranking, frame_number), as_json, console.ranking_lines)
-        if options["strip"]:
-            from ..jobs import draw_strip
-
-            draw_strip(gallery, ranking, file, frame_number or 1, options["strip"])
-
-
-@click.command()
 @gallery_option
 @click.argument("handles", nargs=-1, metavar="[HANDLE]...")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only the files of this outcome.")
@@ -173,13 +135,14 @@ def files(directory: Path, handles: Sequence[str], outcome: str | None, as_json:
 
 @click.command()
 @gallery_option
+@click.option("--layer", help="Features of which layer. [default: the encoder's first]")
+@click.option(
+    "--kind", type=click.Choice(["hnsw", "ivfpq"]), default="hnsw", show_default=True, help="ivfpq takes less memory."
+)
 @json_option
-def verify(directory: Path, as_json: bool) -> None:
-    """Compare files, records, features and search matrices of a gallery. Exit 1 when something is wrong."""
+def accelerate(directory: Path, layer: str | None, kind: Kind, as_json: bool) -> None:
+    """Make an approximate index of a very large gallery, for searches without a filter; it takes minutes."""
     from ..gallery import Gallery
 
     with Gallery.open(directory) as gallery:
-        found = gallery.verify()
-    console.show(found, as_json, lambda f: f["problems"] or [f"{f['records']} records, nothing wrong"])
-    if not found["ok"]:
-        sys.exit(1)
+        console.show(gallery.accelerate(layer, kind), as_json, console.pairs)

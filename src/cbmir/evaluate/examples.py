@@ -97,7 +97,7 @@ def _example(
             layer=layer,
             gate=gate,
             predicted=predicted,
-            query_id=query.id,
+            query_ids=(query.id,),
             n_candidates=int(measured.n_candidates[row]),
         )
         for gate, measured in gates.items()

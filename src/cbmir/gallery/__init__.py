@@ -11,19 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import BadGallery, UsageError
-from ..index import NO_POSITIONS, Found
-from ..index.matrix import Matrix, open_matrix, problems, remove_unfinished
+from ..index.ann import Kind, build_ann, with_ann
+from ..index.matrix import Matrix, open_matrix
 from ..places import Place, entry_of, has_left, is_gone, place_of, ref_of
-from ..search import search
 from ..store import Added, Entry, Store, StoredFile, Survey
-from ..types import HIDES, Float32, Gate, Hide, Hit, ImageRef, Int, Ranking, Record
+from ..types import ImageRef, Ranking, Record
+from ..where import Where, facets
+from .answering import answer
+from .card import EncoderCard, card_of
+from .query import NewImage, Query
+from .upkeep import digests_of, verify
+
+__all__ = ["Duplicates", "EncoderCard", "Gallery", "NewImage", "Query", "card_of"]
 
 Duplicates = Literal["keep", "skip"]
 """What becomes of an image whose pixels are in the gallery under another id."""
@@ -32,25 +38,6 @@ if TYPE_CHECKING:  # searching by id needs none of them
     from ..encoder import Encoder
     from ..extract import Extracted
     from ..privacy import Pseudonyms
-
-
-@dataclass(frozen=True)
-class EncoderCard:
-    """What a gallery remembers of its encoder. path: where `load_encoder` finds it, as it was given; masked: whether
-    it sees nothing outside the regions of ultrasound.
-    """
-
-    name: str
-    fingerprint: str
-    precision: str
-    path: str
-    layers: Mapping[str, int]
-    classes: tuple[str, ...] = ()
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    masked: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.fingerprint}, {self.precision})"
 
 
 class Gallery:
@@ -64,8 +51,9 @@ class Gallery:
         self._matrices: dict[str, Matrix] = {}
         meta = store.meta()
         self._key: str = meta["pseudonyms"]
-        card = meta["encoder"]
-        self.encoder = EncoderCard(**{**card, "classes": tuple(card["classes"]), "layers": store.layers})
+        with store.snapshot():
+            card, layers, self._encoder_number = store.card() or {}, store.layers, store.encoder_number()
+        self.encoder = EncoderCard(**{**card, "classes": tuple(card["classes"]), "layers": layers})
 
     @classmethod
     def create(
@@ -84,8 +72,8 @@ class Gallery:
         if bad := [layer for layer in encoder.layers if not layer.replace("-", "").replace("_", "").isalnum()]:
             raise BadGallery(f"a layer is named with letters, digits, - and _, not {bad[0]!r}")
         card = replace(card_of(encoder, encoder_path), masked=masked)
-        meta = {"encoder": asdict(card), "pseudonyms": pseudonyms.fingerprint}
-        return cls(Store.create(Path(directory), encoder.layers, meta))
+        meta = {"pseudonyms": pseudonyms.fingerprint}
+        return cls(Store.create(Path(directory), encoder.layers, meta, card=asdict(card)))
 
     @classmethod
     def open(cls, directory: Path) -> Gallery:
@@ -105,6 +93,11 @@ class Gallery:
     @property
     def directory(self) -> Path:
         return self._store.directory
+
+    @property
+    def store(self) -> Store:
+        """The record of truth, for what changes or checks a gallery as a whole."""
+        return self._store
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -145,7 +138,6 @@ class Gallery:
     def writing(self) -> Iterator[None]:
         """Holds the right to write; raises BadGallery when another process has it."""
         with self._store.writing():
-            remove_unfinished(self._store)
             yield
 
     def add(self, files: Iterable[Extracted], pseudonyms: Pseudonyms) -> Added:
@@ -157,11 +149,15 @@ class Gallery:
 
         A file that is known loses its old records first. The first of two images with one id stays, unless its file
         is gone or has changed: then it goes over to the other. duplicates: what becomes of the later of two images
-        with other ids and the same pixels.
+        with other ids and the same pixels. Images that were removed, or are of whom was removed, are left out.
         """
         self.check_pseudonyms(pseudonyms)
         return self._store.add(
-            entries, gone=lambda file: has_left(file, pseudonyms), skip_same_pixels=duplicates == "skip"
+            entries,
+            gone=lambda file: has_left(file, pseudonyms),
+            skip_same_pixels=duplicates == "skip",
+            erased=digests_of(pseudonyms),
+            encoder=self._encoder_number,
         )
 
     def touch(self, files: Iterable[StoredFile]) -> None:
@@ -209,51 +205,26 @@ class Gallery:
         ref = None if file is None else ref_of(file, pseudonyms)
         return None if ref is None or is_gone(ref) else ref
 
-    def search_id(
-        self,
-        record_id: str,
-        k: int = 10,
-        *,
-        layer: str | None = None,
-        gate: Gate = "off",
-        hide: Hide = "patient",
-    ) -> Ranking:
-        """Images like one of the gallery, which is itself never among them. Needs no encoder.
+    def search(self, query: Query) -> Ranking:
+        """The images most like a query, or whatever else it asks for. Needs no encoder.
 
-        layer: None for the default. hide: whose images are left out; an unknown patient hides nothing.
+        Raises BadGallery for an id or series that is not here, UsageError for a layer, gate or filter that cannot be.
         """
-        layer = self.layer_named(layer)
-        record = self.record(record_id)
+        layer = self.layer_named(query.layer)
         matrix = self._matrix(layer)
-        position = matrix.position(record.group, record_id)
-        if position is None:
-            raise BadGallery(f"image {record_id} has just changed in the gallery; search again")
-        own = np.append(self._own(matrix, hide, _owners_of(record)), position)
-        posterior = self._store.posterior(record_id)
-        return self._ranking(matrix, matrix.index.rows[position], posterior, k, layer, gate, own, record_id)
+        if matrix.base.encoder != self._encoder_number:  # reindex has swapped it meanwhile
+            raise BadGallery(f"the gallery {self.directory} has another encoder now; open it again")
+        return answer(self._store, matrix, self.encoder, layer, query)
 
-    def search_features(
-        self,
-        features: Float32,
-        posterior: Float32 | None = None,
-        k: int = 10,
-        *,
-        layer: str | None = None,
-        gate: Gate = "off",
-        hide: Hide = "patient",
-        query: Record | None = None,
-    ) -> Ranking:
-        """Images like a new one. features: float32 (dim,) of the layer; posterior: float32 (K,).
+    def search_id(self, record_id: str, k: int = 10, **options: Any) -> Ranking:
+        """Images like one of the gallery. options: of a Query."""
+        return self.search(Query(ids=(record_id,), k=k, **options))
 
-        query: what is known of the new image; its patient, study or series is hidden as `hide` says, and so is
-        the image itself unless hide is none. An image that is in the gallery is also of whom the gallery says:
-        a manifest may know the patient that the file does not tell.
-        """
-        layer = self.layer_named(layer)
-        matrix = self._matrix(layer)
-        own = NO_POSITIONS if query is None else self._own_of_new(matrix, hide, query)
-        query_id = None if query is None else query.id
-        return self._ranking(matrix, features, posterior, k, layer, gate, own, query_id)
+    def facets(self, where: Where | None = None) -> dict[str, dict[str, int]]:
+        """Of the images that pass: how many have each value of each column, the most frequent first; '' for none."""
+        matrix = self._matrix(self.default_layer)
+        passing = matrix.live if where is None else where.mask(matrix.columns) & matrix.live
+        return facets(matrix.columns, np.flatnonzero(passing))
 
     def info(self) -> dict[str, Any]:
         """What `cbmir info` prints: encoder, counts of records and files."""
@@ -271,10 +242,14 @@ class Gallery:
 
     def verify(self) -> dict[str, Any]:
         """Compares files, records, features and matrices: {"ok", "records", "problems": one sentence each}."""
-        found = self._store.problems()
-        for layer in self.layers:
-            found += problems(self._store, layer)
-        return {"ok": not found, "records": self.count, "problems": found}
+        return verify(self._store)
+
+    def accelerate(self, layer: str | None = None, kind: Kind = "hnsw") -> dict[str, Any]:
+        """Makes an approximate index of a layer (index/ann.py), which takes minutes; returns what it measured of it."""
+        with self.writing():
+            report = build_ann(self._store, self.layer_named(layer), kind)
+        self._matrices.clear()
+        return report
 
     def layer_named(self, layer: str | None) -> str:
         """The default layer for None. Raises UsageError for a layer the gallery does not have."""
@@ -287,74 +262,6 @@ class Gallery:
         """The matrix of a layer as the store is now."""
         matrix = self._matrices.get(layer)
         if matrix is None or matrix.generation != self._store.generation():
-            matrix = self._matrices[layer] = open_matrix(self._store, layer)
+            now = open_matrix(self._store, layer, known=matrix)
+            matrix = self._matrices[layer] = with_ann(now, self._store, known=matrix)
         return matrix
-
-    def _own(self, matrix: Matrix, hide: Hide, owners: Mapping[str, str | None]) -> Int:
-        if hide not in HIDES:
-            raise UsageError(f"one hides {', '.join(HIDES)}, not {hide!r}")
-        return NO_POSITIONS if hide == "none" else matrix.belonging_to(hide, owners[hide])
-
-    def _own_of_new(self, matrix: Matrix, hide: Hide, query: Record) -> Int:
-        own = self._own(matrix, hide, _owners_of(query))
-        stored = self._store.record(query.id)
-        if stored is None or hide == "none":
-            return own
-        itself = matrix.position(stored.group, stored.id)
-        known = self._own(matrix, hide, _owners_of(stored))
-        return np.concatenate([own, known, NO_POSITIONS if itself is None else [itself]])
-
-    def _ranking(
-        self,
-        matrix: Matrix,
-        features: Float32,
-        posterior: Float32 | None,
-        k: int,
-        layer: str,
-        gate: Gate,
-        own: Int,
-        query_id: str | None,
-    ) -> Ranking:
-        tau = self.encoder.calibration.get("soft_gate_tau", {}).get(layer)
-        classes = self.encoder.classes
-        found = search(
-            matrix.index, features, k=k, gate=gate, posterior=posterior, classes=classes, tau=tau, hidden=own
-        )
-        return Ranking(
-            hits=self._hits(matrix, found),
-            layer=layer,
-            gate=gate,
-            predicted=_likeliest_first(classes, posterior),
-            query_id=query_id,
-            n_candidates=found.n_candidates,
-        )
-
-    def _hits(self, matrix: Matrix, found: Found) -> tuple[Hit, ...]:
-        ids = matrix.names(found.positions)
-        records = self._store.records(ids)
-        # an image removed since the matrix was read is no hit any more
-        there = [(i, d) for i, d in zip(ids, found.distances.tolist(), strict=True) if i in records]
-        return tuple(Hit(rank, i, distance, records[i]) for rank, (i, distance) in enumerate(there, 1))
-
-
-def card_of(encoder: Encoder, path: str | None = None) -> EncoderCard:
-    return EncoderCard(
-        name=encoder.name,
-        fingerprint=encoder.fingerprint,
-        precision=encoder.precision,
-        path=path or encoder.name,
-        layers=dict(encoder.layers),
-        classes=tuple(encoder.classes),
-        calibration=dict(encoder.calibration),
-    )
-
-
-def _owners_of(record: Record) -> dict[str, str | None]:
-    return {"patient": record.patient, "study": record.study, "series": record.series}
-
-
-def _likeliest_first(classes: Sequence[str], posterior: Float32 | None) -> tuple[tuple[str, float], ...]:
-    if posterior is None:
-        return ()
-    order = np.argsort(-np.asarray(posterior), kind="stable").tolist()
-    return tuple((classes[i], float(posterior[i])) for i in order)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadImage, Outcome
-from ..preprocess import VERSION, Preprocessing, preprocess
+from ..preprocess import VERSION, Preprocessing, part_of, preprocess
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, ImageRef, Record, UInt8
 from . import decode, read_ref
@@ -137,7 +137,8 @@ class _Contents:
             return
         try:
             with guarded("unsupported", "The image cannot be prepared for the encoder."):
-                prepared = preprocess(image, preprocessing)
+                looked_at = image if ref.region is None else part_of(image, ref.region)
+                prepared = preprocess(looked_at, preprocessing)
         except BadImage as error:
             self.n_failed += 1
             self.failure = self.failure or (error.outcome, error.reason)

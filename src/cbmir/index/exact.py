@@ -4,7 +4,8 @@ Rows lie sorted by (group, id), so a group is one slice and a gate reads only th
 A scan gives d^2 = |x|^2 - 2 q.x + |q|^2 in float32, which loses digits when x and q are close. The scan therefore
 only chooses candidates, with a margin no rounding error can cross; their distances are summed as (x - q)^2 in
 float64. A distance is the float32 nearest to that, the distance of a row to itself is exactly 0, and ties are
-rows with the same float32 distance.
+rows with the same float32 distance. Where there is an eight-bit copy of the rows it is scanned first (twopass.py),
+and of the rows themselves only those are read that it cannot rule out: the answer is the same.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import UsageError
 from ..types import Float32, Int
-from . import Found, Scope
+from . import NO_POSITIONS, Float64, Found, Scope
+from .parts import Bounds, Part, candidates, narrowed, parts_of, place, places_of, products, size_of
+from .twopass import Coarse
 
-Float64 = npt.NDArray[np.float64]
-
-_STRIPES = 64  # a scan is cut into this many stripes to bound the k-th smallest value without sorting
 _BLOCK = 1024  # rows handled at once in float64, to bound memory
 _NEAR = 1e-4  # below this part of the norms, a product of matrices has lost too many digits of d^2
+_COARSE_PAYS = 1 << 20  # features of a scope; of fewer the rows themselves are read as fast (bench_search)
+_RULED_OUT = 0.75  # of the scope; if the eight-bit copy rules out less, its rows are better read through than gathered
+_DENSE = 0.5  # of a run of rows; reading such a part of it costs as much as all of it (200,000 x 512, 1,000,000 x 256)
+_TINY = np.float32(1e-30)  # added to all keys alike, so that products that underflow are within their uncertainty
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,14 @@ class ExactIndex:
     """rows: float32 (n, dim), C order, sorted by (group, id); may be memory-mapped.
 
     squared_norms: float32 (n,). groups: group -> slice of rows; the slices follow one another and cover all rows.
-    id_order: int64 (n,), the place of each row's id among all ids in order; breaks ties across groups.
+    id_order: int64 (n,), ascends with the ids; breaks ties across groups. coarse: an eight-bit copy of the rows.
     """
 
     rows: Float32
     squared_norms: Float32
     groups: Mapping[str, slice]
     id_order: Int
+    coarse: Coarse | None = None
 
     def __post_init__(self) -> None:
         if self.rows.ndim != 2 or self.rows.dtype != np.float32:
@@ -61,17 +65,21 @@ class ExactIndex:
 
     def search(self, query: Float32, k: int, scope: Scope = Scope()) -> Found:  # noqa: B008 (frozen)
         """At most k rows of the scope, nearest first. query: float32 (dim,), finite; k: at least 1."""
-        query = self._checked(query, (self.dim,))
-        if k < 1:
-            raise UsageError("k must be at least 1")
+        query = self.checked(query, k)
         parts = self._parts(scope)
-        lower, scale = self._scan(query, parts)
-        n_candidates = len(lower) - _hide(lower, parts, scope.hidden)
-        chosen = _candidates(lower, scale, min(k, n_candidates))
-        positions, penalties = _place(chosen, parts)
+        hidden = places_of(scope.hidden, parts)
+        n_candidates = size_of(parts) - len(hidden)
+        k, by = min(k, n_candidates), "exact"
+        if self.coarse is not None and size_of(parts) * self.dim >= _COARSE_PAYS:
+            left = _contenders(self.coarse.bounds(query, parts), k, hidden, scope.farthest)
+            if len(left) <= (1 - _RULED_OUT) * size_of(parts):
+                parts, hidden, by = narrowed(parts, left), NO_POSITIONS, "exact, int8 first"
+        left = _contenders(self._bounds(query, parts), k, hidden, scope.farthest)
+        positions, penalties = place(left, parts)
         distances = distances_to(self.rows, positions, query)
-        best = _ranked(_keys(distances, penalties), self.id_order[positions])[:k]
-        return Found(distances[best], positions[best], n_candidates)
+        keys = _keys(distances, penalties)
+        best = ranked(keys, self.id_order[positions], scope.farthest)[:k]
+        return Found(distances[best], positions[best], n_candidates, keys[best], by)
 
     def distances(self, queries: Float32) -> Float32:
         """All distances of several queries, for evaluation. queries: float32 (b, dim). Returns float32 (b, n).
@@ -90,16 +98,25 @@ class ExactIndex:
         return out
 
     def rank(self, distances: Float32, scope: Scope = Scope()) -> Found:  # noqa: B008 (frozen)
-        """All rows of the scope, nearest first, from one line of `distances` (float32 (n,))."""
+        """All rows of the scope in order, from one line of `distances` (float32 (n,))."""
         parts = self._parts(scope)
-        visible = np.ones(sum(part.size for part in parts), np.bool_)
-        positions, penalties = _place(np.arange(len(visible)), parts)
-        if len(scope.hidden):
-            visible = ~np.isin(positions, scope.hidden)
-            positions, penalties = positions[visible], penalties[visible]
+        visible = np.ones(size_of(parts), np.bool_)
+        visible[places_of(scope.hidden, parts)] = False
+        positions, penalties = place(np.flatnonzero(visible), parts)
         allowed = distances[positions]
-        best = _ranked(_keys(allowed, penalties), self.id_order[positions])
-        return Found(allowed[best], positions[best], len(positions))
+        keys = _keys(allowed, penalties)
+        best = ranked(keys, self.id_order[positions], scope.farthest)
+        return Found(allowed[best], positions[best], len(positions), keys[best])
+
+    def features(self, positions: Int) -> Float32:
+        """float32 (len(positions), dim)."""
+        return self.rows[positions]
+
+    def checked(self, query: Float32, k: int) -> Float32:
+        """The query as it is searched with. Raises UsageError when it does not fit the layer, or k is below 1."""
+        if k < 1:
+            raise UsageError("k must be at least 1")
+        return self._checked(query, (self.dim,))
 
     def _checked(self, query: Float32, shape: tuple[int, ...]) -> Float32:
         query = np.ascontiguousarray(query, np.float32)
@@ -109,40 +126,33 @@ class ExactIndex:
             raise UsageError("the features of the query are not finite numbers")
         return query
 
-    def _parts(self, scope: Scope) -> list[_Part]:
-        """The slices of the scope in order, joined where they touch and cost the same."""
-        parts: list[_Part] = []
-        for group, rows in self.groups.items():
-            if rows.start == rows.stop or (scope.groups is not None and group not in scope.groups):
-                continue
-            penalty = scope.penalties.get(group, 0.0)
-            if parts and parts[-1].stop == rows.start and parts[-1].penalty == penalty:
-                parts[-1] = _Part(parts[-1].start, rows.stop, penalty)
-            else:
-                parts.append(_Part(rows.start, rows.stop, penalty))
-        return parts
+    def _parts(self, scope: Scope) -> list[Part]:
+        rows = scope.rows
+        if rows is not None and len(rows) and not 0 <= rows[0] <= rows[-1] < len(self):
+            raise ValueError(f"the rows of a scope are positions from 0 to {len(self) - 1}")
+        return parts_of(self.groups, scope)
 
-    def _scan(self, query: Float32, parts: Sequence[_Part]) -> tuple[Float32, Float32]:
-        """Lower bounds of the ranking keys of the scope, and per row the width of their uncertainty.
+    def _bounds(self, query: Float32, parts: Sequence[Part]) -> Bounds:
+        """Where the keys of the scope lie.
 
-        The error of a float32 inner product of n terms is within about sqrt(n) u |x||q| (Higham and Mary 2019);
-        8 sqrt(n) u is above the worst case for the vector units BLAS sums with (8 lanes and more, n <= 4096).
+        The error of a float32 inner product of n terms is within about sqrt(n) u |x||q| (Higham and Mary 2019).
+        Taken is 8 sqrt(n) u, or where that is more n/8 u: the worst case for the vector units BLAS sums with, of 8
+        lanes and more.
         """
         unit = float(np.finfo(np.float32).eps) / 2
-        error = np.float32((8 * np.sqrt(self.dim) + 16) * unit)
-        norm = np.float32(np.dot(query, query))
-        lower = np.empty(sum(part.size for part in parts), np.float32)
-        scale = np.empty_like(lower)
-        start = 0
-        for part in parts:
-            here = slice(start, start + part.size)
-            np.matmul(self.rows[part.start : part.stop], query, out=lower[here])
-            np.add(self.squared_norms[part.start : part.stop], norm + np.float32(part.penalty), out=scale[here])
-            start += part.size
-        lower *= -2
-        lower += scale * (1 - error)
-        scale *= 2 * error
-        return lower, scale
+        error = np.float32((8 * max(np.sqrt(self.dim), self.dim / 64) + 16) * unit)
+        with np.errstate(over="ignore", invalid="ignore"):
+            norm = np.float32(np.dot(query, query)) + _TINY
+            lower = products(self.rows, parts, lambda rows, out: np.matmul(rows, query, out=out), _DENSE)
+            scale = np.empty_like(lower)
+            start = 0
+            for part in parts:
+                here = scale[start : start + part.size]
+                np.add(self.squared_norms[part.rows], norm + np.float32(part.penalty), out=here)
+                start += part.size
+            lower *= -2
+            lower += scale * (1 - error)
+        return Bounds(lower, lambda rows: scale[rows] * (2 * error))
 
     def _block_distances(self, queries: Float32, centred: Float64, center: Float64, block: slice) -> Float32:
         rows = self.rows[block] - center  # (m, dim) float64
@@ -154,17 +164,13 @@ class ExactIndex:
         return distances
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A run of rows of a scope that pay the same penalty."""
-
-    start: int
-    stop: int
-    penalty: float
-
-    @property
-    def size(self) -> int:
-        return self.stop - self.start
+def _contenders(bounds: Bounds, k: int, hidden: Int, farthest: bool) -> Int:
+    """Rows that may be among the k first, ascending; all that are not hidden where the bounds are of no use."""
+    if not bounds.usable:
+        left = np.ones(len(bounds.lower), np.bool_)
+        left[hidden] = False
+        return np.flatnonzero(left)
+    return candidates(bounds.turned() if farthest else bounds, k, hidden)
 
 
 def from_features(features: Float32, groups: Sequence[str], ids: Sequence[str]) -> tuple[ExactIndex, Int]:
@@ -179,8 +185,9 @@ def from_features(features: Float32, groups: Sequence[str], ids: Sequence[str]) 
 
 
 def squared_norms(rows: Float32) -> Float32:
-    """|x|^2 of every row: float32 (n,), summed in float64."""
-    norms: Float32 = np.einsum("ij,ij->i", rows, rows, dtype=np.float64).astype(np.float32)
+    """|x|^2 of every row: float32 (n,), summed in float64; infinite where float32 cannot hold it."""
+    with np.errstate(over="ignore"):
+        norms: Float32 = np.einsum("ij,ij->i", rows, rows, dtype=np.float64).astype(np.float32)
     return norms
 
 
@@ -215,51 +222,14 @@ def _squared(rows: Float32, query: Float32) -> Float64:
     return result
 
 
-def _hide(lower: Float32, parts: Sequence[_Part], hidden: Int) -> int:
-    """Puts the hidden positions out of reach and says how many of them the scope held."""
-    start = n_hidden = 0
-    for part in parts if len(hidden) else ():
-        inside = np.unique(hidden[(hidden >= part.start) & (hidden < part.stop)])
-        lower[inside - part.start + start] = np.inf
-        n_hidden += len(inside)
-        start += part.size
-    return n_hidden
-
-
-def _candidates(lower: Float32, width: Float32, k: int) -> Int:
-    """All rows that may be among the k best: every true key lies in [lower, lower + width].
-
-    k rows lie at or below the k-th smallest `lower`; no row whose `lower` is above the largest upper end of those
-    can be better than all of them. A bound for the k-th smallest comes from the stripes' minima: k stripes hold
-    at least k rows at or below it, at a twentieth of the time of a partition of 200,000 values.
-    """
-    if k == 0:
-        return np.empty(0, np.int64)
-    n_columns = len(lower) // _STRIPES
-    minima = lower[: n_columns * _STRIPES].reshape(_STRIPES, n_columns).min(axis=0) if k <= n_columns else lower
-    first = np.flatnonzero(lower <= np.partition(minima, k - 1)[k - 1])
-    if len(first) > k:
-        first = first[np.argpartition(lower[first], k - 1)[:k]]
-    return np.flatnonzero(lower <= (lower[first] + width[first]).max())
-
-
-def _place(chosen: Int, parts: Sequence[_Part]) -> tuple[Int, Float64]:
-    """Positions and penalties of rows counted along the parts. chosen: int64 (m,), ascending."""
-    sizes = np.array([part.size for part in parts], np.int64)
-    ends = np.cumsum(sizes)
-    which = np.searchsorted(ends, chosen, side="right")
-    shift = np.array([part.start for part in parts], np.int64) - (ends - sizes)
-    penalties = np.array([part.penalty for part in parts], np.float64)
-    return chosen + shift[which], penalties[which]
-
-
 def _keys(distances: Float32, penalties: Float64) -> Float64:
     """The ranking key d^2 + penalty; the square of a float32 is exact in float64, so ties stay ties."""
     return distances.astype(np.float64) ** 2 + penalties
 
 
-def _ranked(keys: Float64, id_order: Int) -> Int:
-    """Positions of the keys from small to large, ties by id."""
+def ranked(keys: Float64, id_order: Int, farthest: bool = False) -> Int:
+    """Places of the keys from small to large (farthest: from large to small), ties by id."""
+    keys = -keys if farthest else keys
     order = np.argsort(keys)
     in_order = keys[order]
     if (in_order[1:] == in_order[:-1]).any():

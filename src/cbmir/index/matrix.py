@@ -1,288 +1,313 @@
-"""The matrix: a layer's features as one memory-mapped file, sorted by (class, id). A cache, derived from the store.
+"""What a gallery is searched with: a matrix per layer, derived from the store, and what has changed since it was made.
 
-    DIR/matrix/LAYER.matrix
-        64 bytes  magic, b"CBMIRMX1", and zeros
-        arrays    rows, squared_norms, id_order, ids; for patient, study and series the names in order, and per row
-                  the number of its own name (-1: unknown); each padded to a multiple of 64 bytes
-        header    JSON: generation of the store it was made from, groups [[name, rows], ...], arrays {name: dtype,
-                  shape, offset, crc32}
-        16 bytes  length of the header, little endian, and the magic again: a file that ends here is whole
+    DIR/matrix/records.columns   everything about the rows but their features, for all layers (columns.py)
+    DIR/matrix/LAYER.matrix      the features of a layer, in the same order (layer.py)
+    DIR/matrix/LAYER.ann         an approximate index of a layer, where one was asked for (ann.py)
 
-It is rebuilt when the store has moved on, in a file beside it that takes its place in one step, on disk before that;
-whoever still has the old one open keeps it. Where a gallery cannot be written it is made in memory, for one process.
-The checksums are compared by `problems`, not at every opening.
+All carry the generation of the store and the number of the encoder they were made of; files of the same generation and
+encoder have the same order of rows. When the store has moved on, the rows it has touched since are hidden, and their
+present state is searched beside them (delta.py, layered.py); when there are too many of them the files are made again,
+all of them, since they share one order, by one process at a time. Where a gallery cannot be written they are made in
+memory, for one process.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import mmap
+import fcntl
 import os
-import secrets
-import time
-import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BadGallery
-from ..store import OWNERS, Block, Store
-from ..types import Int
-from . import NO_POSITIONS
-from .exact import ExactIndex, order_of, slices_of, squared_norms
+from ..store import OWNERS, Store
+from ..store.database import sentences
+from ..types import Bool, Int
+from . import NO_POSITIONS, Index
+from .arrays import Arrays, in_memory, open_arrays, written
+from .columns import Column, Columns, Gathered, Records, write_columns
+from .delta import Base, Delta, layered, read_delta
+from .exact import ExactIndex
+from .layer import layer_index, write_layer
 
-Array = npt.NDArray[Any]
-
-MAGIC = b"CBMIRMX1"
-_ALIGN = 64
-_UNFINISHED_S = 3600  # whoever builds writes all the time: a file that has rested so long is nobody's
+_CHANGED_ROWS, _CHANGED_BYTES = 20_000, 64 << 20
+_CHANGED_PART = 0.05
+"""How many rows may have changed before the files are made again: the larger of a part of them, and of so many rows,
+as far as those stay below so many bytes. Whoever opens the matrix reads them all: 20,000 in about half a second."""
+_MENDED = "; `cbmir verify --repair` makes it again"
+_SAMPLE = 200  # of the rows that are searched for by `problems`
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """What one layer of a gallery is searched with: the index, and the names of its rows.
-
-    ids: (n,) bytes. owners: kind -> (names in order, per row the number of its name or -1).
-    """
+    """A layer of a gallery at one generation of its store: the index, and what is known of its positions."""
 
     generation: int
-    index: ExactIndex
-    ids: npt.NDArray[np.bytes_]
-    owners: Mapping[str, tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int32]]]
+    layer: str
+    base: Base
+    delta: Delta
+    index: Index
+
+    @cached_property
+    def live(self) -> Bool:
+        """Which positions stand for a record, bool (len(index),); the others are in no result."""
+        live = np.ones(len(self.index), np.bool_)
+        live[self.delta.outdated] = False
+        return live
 
     def names(self, positions: Int) -> list[str]:
-        return [name.decode() for name in self.ids[positions].tolist()]
+        """The ids at some positions."""
+        n = len(self.base.records)
+        below = iter(self.base.records.ids[positions[positions < n]].tolist())
+        return [next(below).decode() if row < n else self.delta.block.ids[row - n] for row in positions.tolist()]
 
-    def position(self, group: str, record_id: str) -> int | None:
-        """Where a record of this group lies; None when it is not here."""
-        rows = self.index.groups.get(group)
-        if rows is None:
-            return None
-        found = _find(self.ids[rows], record_id)
-        return None if found is None else rows.start + found
+    def positions(self, ids: Sequence[str]) -> Int:
+        """Where some records lie, int64 (len(ids),); -1 for one that is not here."""
+        _, found = self.base.records.places(ids)
+        found[np.isin(found, self.delta.outdated)] = -1
+        n = len(self.base.records)
+        for row, name in enumerate(ids if self.delta.places else ()):
+            if name in self.delta.places:
+                found[row] = n + self.delta.places[name]
+        return found
+
+    def position(self, record_id: str) -> int | None:
+        """Where a record lies; None when it is not here."""
+        found = int(self.positions([record_id])[0])
+        return None if found < 0 else found
+
+    @cached_property
+    def columns(self) -> Mapping[str, Column]:
+        """What is known of every position, by name: class, label, predicted, modality, source, labels, attributes."""
+        records = self.base.records
+        return Columns(records.column, records.names, self.delta.gathered.columns(), self._n_rows)
+
+    @cached_property
+    def owners(self) -> Mapping[str, Column]:
+        """Whose each position is, by kind: patient, study, series."""
+        return Columns(self.base.records.owner, OWNERS, self.delta.gathered.owners(), self._n_rows)
+
+    @property
+    def _n_rows(self) -> tuple[int, int]:
+        return len(self.base.records), len(self.delta)
 
     def belonging_to(self, kind: str, name: str | None) -> Int:
         """Positions of the records of one patient, study or series; none for an unknown one (None)."""
-        names, numbers = self.owners[kind]
-        number = None if name is None else _find(names, name)
-        return NO_POSITIONS if number is None else np.flatnonzero(numbers == number)
+        if name is None:
+            return NO_POSITIONS
+        below = self.base.records.belonging_to(kind, name)
+        below = below[self.live[below]]
+        rows = [row for row, record in enumerate(self.delta.records) if getattr(record, kind) == name]
+        return np.concatenate([below, np.array(rows, np.int64) + len(self.base.records)])
 
 
-def open_matrix(store: Store, layer: str) -> Matrix:
-    """The matrix of a layer as the store is now; made first when it is missing, stale or unreadable."""
-    return _current(store, layer).matrix
-
-
-def problems(store: Store, layer: str) -> list[str]:
-    """Compares the file with its checksums, and its rows with the store's features. One sentence for each fault."""
-    path = _path(store, layer)
-    current = _current(store, layer)
-    header, data = current.header, current.data
-    parts = header["arrays"].items()
-    bad = [name for name, part in parts if zlib.crc32(_array(part, data).tobytes()) != part["crc32"]]
-    found = [f"{path}: {name} do not match their checksum; delete the file, it is made again" for name in bad]
-    crc = 0
+def open_matrix(store: Store, layer: str, known: Matrix | None = None) -> Matrix:
+    """The matrix of a layer as the store is now; its files are made first when they are missing, unreadable or of too
+    long ago. known: an earlier matrix of the same store, of which the changes read before are taken over.
+    """
     with store.snapshot():
-        if store.generation() != header["generation"]:
-            return found
-        for block in store.blocks(layer):
-            crc = zlib.crc32(block.features.tobytes(), crc)
-    if crc != header["arrays"]["rows"]["crc32"]:
-        found.append(f"{path}: the rows are not the features of the store; delete the file, it is made again")
-    return found
+        matrix = _opened(store, layer, known)
+    if matrix is None and not _can_write(store):
+        return _made_in_memory(store, layer)
+    if matrix is None:
+        with building(store), store.snapshot():
+            matrix = _opened(store, layer, known)  # another process may have made them while this one waited
+            if matrix is None:
+                _make(store, [layer])
+                matrix = _opened(store, layer, known)
+    if matrix is None:
+        raise BadGallery(f"{folder_of(store)} does not hold what was just written to it; check the disk")
+    return matrix
 
 
-def remove_unfinished(store: Store) -> None:
-    """Removes what processes that were killed while they built a matrix have left. For whoever may write."""
-    for path in (store.directory / "matrix").glob("*.matrix.*.new"):
-        with suppress(FileNotFoundError):  # its builder has just finished
-            if time.time() - path.stat().st_mtime > _UNFINISHED_S:
+def compact(store: Store) -> None:
+    """Makes all files again as the store is now, and removes whatever else is in the folder: no removed record stays in
+    any of them. For whoever may write.
+    """
+    folder = folder_of(store)
+    if not folder.exists():
+        return
+    layers = list(store.layers)
+    kept = {"records.columns", *(f"{layer}.matrix" for layer in layers)}
+    with building(store), store.snapshot():  # whoever built before is done, whoever builds later sees what is removed
+        _make(store, layers)
+        for path in folder.iterdir():
+            if path.is_file() and path.name not in kept:
                 path.unlink()
 
 
-def _path(store: Store, layer: str) -> Path:
-    return store.directory / "matrix" / f"{layer}.matrix"
+def problems(store: Store, layer: str) -> list[str]:
+    """Compares the files with their checksums, their rows with the store's features, and lets some of them find
+    themselves. One sentence for each fault; the files of `compact` have none of these.
+    """
+    if found := _damaged(store, layer):  # what else is wrong then follows from that, or cannot be read
+        return found
+    matrix = open_matrix(store, layer)
+    n_rows = 0
+    with store.snapshot():
+        if store.generation() != matrix.generation:
+            return []
+        for block in store.blocks(layer):
+            n_rows += len(block.ids)
+            places = matrix.positions(block.ids)
+            if (places < 0).any() or not np.array_equal(matrix.index.features(places), block.features):
+                return [f"the matrix of layer {layer} does not hold the features of the store{_MENDED}"]
+    if n_rows != (n_live := np.count_nonzero(matrix.live)):
+        return [f"the matrix of layer {layer} has {n_live} rows, the store {n_rows}{_MENDED}"]
+    lost = _not_finding_themselves(matrix)
+    return [f"{lost} images do not find themselves in layer {layer}{_MENDED}"] if lost else []
 
 
-def _find(names: npt.NDArray[np.bytes_], name: str) -> int | None:
-    """Where a name stands in sorted names."""
-    key = np.bytes_(name.encode())
-    place = int(np.searchsorted(names, key))
-    return place if place < len(names) and names[place] == key else None
+def _damaged(store: Store, layer: str) -> list[str]:
+    names = ("records.columns", f"{layer}.matrix")
+    return [
+        f"{folder_of(store) / name}: {array} does not match its checksum{_MENDED}"
+        for name, file in zip(names, _files(store, layer), strict=True)
+        for array in (file.damaged() if file is not None else ())
+    ]
 
 
-@dataclass(frozen=True)
-class _Whole:
-    """What a file holds, or would hold, and the matrix it is."""
-
-    header: Mapping[str, Any]
-    data: mmap.mmap | bytes
-    matrix: Matrix
-
-
-def _current(store: Store, layer: str) -> _Whole:
-    path, dim = _path(store, layer), store.layers[layer]
-    whole = _load(path, dim)
-    if whole is None or whole.matrix.generation != store.generation():
-        data = _build(store, layer, path)
-        whole = _load(path, dim) if data is None else _parsed(data, dim)
-    if whole is None:
-        raise BadGallery(f"{path} does not hold what was just written to it; check the disk")
-    return whole
+def _not_finding_themselves(matrix: Matrix) -> int:
+    """How many of a sample do not: whose best hit is not at distance 0 and with the same features."""
+    rows = np.flatnonzero(matrix.live)
+    sample = np.random.default_rng(0).choice(rows, min(_SAMPLE, len(rows)), replace=False)
+    lost = 0
+    for row in matrix.index.features(sample):
+        best = matrix.index.search(row, 1)
+        lost += not (best.distances[0] == 0 and np.array_equal(matrix.index.features(best.positions)[0], row))
+    return lost
 
 
-def _load(path: Path, dim: int) -> _Whole | None:
-    """None when there is no whole file of this dim."""
-    try:
-        with path.open("rb") as file:
-            return _parsed(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dim)
-    except (OSError, ValueError):
+@contextmanager
+def building(store: Store) -> Iterator[None]:
+    """The right to make files, of one process at a time: else files of two moments would take each other's places.
+
+    What lies there unfinished is of a process that was killed, and removed.
+    """
+    folder = folder_of(store)
+    with sentences(store.directory):
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for path in folder.glob("*.new"):
+                path.unlink()
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def folder_of(store: Store) -> Path:
+    return store.directory / "matrix"
+
+
+def _can_write(store: Store) -> bool:
+    folder = folder_of(store)
+    return store.writable and (os.access(folder, os.W_OK) or not folder.exists())
+
+
+Files = tuple[Arrays | None, Arrays | None]
+"""The columns of the records, and a layer."""
+
+
+def _files(store: Store, layer: str) -> Files:
+    folder = folder_of(store)
+    return open_arrays(folder / "records.columns"), open_arrays(folder / f"{layer}.matrix")
+
+
+def _stamp(store: Store) -> dict[str, Any]:
+    return {"generation": store.generation(), "encoder": store.encoder_number()}
+
+
+def _base(store: Store, layer: str, files: Files) -> Base | None:
+    """None when the files are not those of one moment of the present encoder."""
+    columns, rows = files
+    if columns is None or rows is None:
         return None
-
-
-def _parsed(data: mmap.mmap | bytes, dim: int) -> _Whole | None:
     try:
-        header = _header(data)
-        arrays = {name: _array(part, data) for name, part in header["arrays"].items()}
-        ends = np.cumsum([0] + [rows for _, rows in header["groups"]]).tolist()
-        groups = {name: slice(ends[i], ends[i + 1]) for i, (name, _) in enumerate(header["groups"])}
-        index = ExactIndex(arrays["rows"], arrays["squared_norms"], groups, arrays["id_order"])
-        owners = {kind: (arrays[f"{kind}_names"], arrays[f"{kind}_numbers"]) for kind in OWNERS}
-        matrix = Matrix(header["generation"], index, arrays["ids"], owners)
-        return _Whole(header, data, matrix) if index.dim == dim else None
+        stamps = [(file.header["generation"], file.header["encoder"]) for file in (columns, rows)]
+        if stamps[0] != stamps[1] or stamps[0][1] != store.encoder_number():
+            return None
+        records = Records(columns)
+        exact = layer_index(rows, records)
+        return Base(*stamps[0], records, exact) if exact.dim == store.layers[layer] else None
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _header(data: mmap.mmap | bytes) -> dict[str, Any]:
-    end = len(data) - 16
-    if end < 0 or data[:8] != MAGIC or data[-8:] != MAGIC:
-        raise ValueError("not a whole matrix")
-    length = int.from_bytes(data[end : end + 8], "little")
-    header: dict[str, Any] = json.loads(data[max(0, end - length) : end])
-    return header
+def _opened(store: Store, layer: str, known: Matrix | None) -> Matrix | None:
+    base = _base(store, layer, _files(store, layer))
+    return None if base is None else _matrix(store, layer, base, known)
 
 
-def _array(part: Mapping[str, Any], data: mmap.mmap | bytes) -> Array:
-    flat = np.frombuffer(data, part["dtype"], math.prod(part["shape"]), part["offset"])
-    return cast(Array, flat.reshape(part["shape"]))
-
-
-def _build(store: Store, layer: str, path: Path) -> bytes | None:
-    """Into the file; where that cannot be written, its content is returned instead."""
-    if store.writable and (os.access(path.parent, os.W_OK) or not path.parent.exists()):
-        _write_file(store, layer, path)
+def _matrix(store: Store, layer: str, base: Base, known: Matrix | None) -> Matrix | None:
+    """The base and what has changed since; None when the store does not tell, or that is too much."""
+    touched = store.changes_since(base.generation)
+    if touched is None or len(touched) > _most_changes(base.exact):
         return None
-    content = io.BytesIO()
+    before, recent = None, touched
+    if known is not None and _stands_on(known, layer, base):
+        since = store.changes_since(known.generation)
+        before, recent = (None, touched) if since is None else (known.delta, since)
+    delta = read_delta(store, layer, recent, base, before)
+    index = layered(base, delta) if touched else base.exact
+    return Matrix(store.generation(), layer, base, delta, index)
+
+
+def _stands_on(matrix: Matrix, layer: str, base: Base) -> bool:
+    """Whether a matrix was made of files with the same rows in the same order."""
+    own = matrix.base
+    return (matrix.layer, own.generation, own.encoder) == (layer, base.generation, base.encoder)
+
+
+def _most_changes(base: ExactIndex) -> int:
+    few = min(_CHANGED_ROWS, _CHANGED_BYTES // (4 * base.dim))
+    return max(few, int(_CHANGED_PART * len(base)))
+
+
+def _made_in_memory(store: Store, layer: str) -> Matrix:
+    files: dict[str, Arrays] = {}
     with store.snapshot():
-        _write(store, layer, _Writer(content))
-    return content.getvalue()
+        stamp, gathered = _stamp(store), Gathered(store.describe())
+        with in_memory(files, "columns") as writer:
+            write_columns(gathered, writer, stamp)
+        with in_memory(files, "rows") as writer:
+            write_layer(store.blocks(layer), gathered.ids, store.layers[layer], writer, stamp)
+        base = _base(store, layer, (files["columns"], files["rows"]))
+        matrix = None if base is None else _matrix(store, layer, base, None)
+    if matrix is None:
+        raise BadGallery(
+            f"the features of layer {layer} do not fit what the gallery says of it; check it with `verify`"
+        )
+    return matrix
 
 
-def _write_file(store: Store, layer: str, path: Path) -> None:
-    """Under a name of its own first, so several processes may build at once; the last one stays."""
-    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
-    with store.snapshot():  # which also tells a full disk in one sentence
-        path.parent.mkdir(exist_ok=True)
-        try:
-            with new.open("wb") as file:
-                _write(store, layer, _Writer(file))
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut could leave the last bytes, which say it is whole, alone
-            os.replace(new, path)
-            _sync_folder(path.parent)
-        finally:
-            new.unlink(missing_ok=True)
+def _make(store: Store, layers: Sequence[str]) -> None:
+    """The files of these layers, where they are of another moment; of all, and of the records, when those are.
+
+    In a snapshot, and by whoever may build.
+    """
+    folder, stamp = folder_of(store), _stamp(store)
+    columns = open_arrays(folder / "records.columns")
+    if columns is not None and _is_of(columns, stamp):
+        ids = [name.decode() for name in Records(columns).ids.tolist()]
+    else:
+        gathered = Gathered(store.describe())
+        ids, layers = gathered.ids, list(store.layers)
+        with written(folder / "records.columns") as writer:
+            write_columns(gathered, writer, stamp)
+    for layer in layers:
+        path = folder / f"{layer}.matrix"
+        there = open_arrays(path)
+        if there is None or not _is_of(there, stamp):
+            with written(path) as writer:
+                write_layer(store.blocks(layer), ids, store.layers[layer], writer, stamp)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write(store: Store, layer: str, writer: _Writer) -> None:
-    """The rows stream from the store to the file; what is small is gathered beside and follows."""
-    gathered = _Gathered()
-    writer.begin("rows", np.dtype("<f4"))
-    for block in store.blocks(layer):
-        writer.extend(block.features)
-        gathered.add(block)
-    writer.end((len(gathered.ids), store.layers[layer]))
-    for name, values in gathered.arrays().items():
-        writer.begin(name, values.dtype)
-        writer.extend(values)
-        writer.end(values.shape)
-    groups = [[name, rows.stop - rows.start] for name, rows in slices_of(gathered.groups).items()]
-    writer.finish({"generation": store.generation(), "groups": groups})
-
-
-class _Gathered:
-    """What is kept of every record while the rows stream by."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.groups: list[str] = []
-        self.owners: dict[str, list[str | None]] = {kind: [] for kind in OWNERS}
-        self.norms: list[Array] = []
-
-    def add(self, block: Block) -> None:
-        self.ids.extend(block.ids)
-        self.groups.extend(block.groups)
-        for kind, names in block.owners.items():
-            self.owners[kind].extend(names)
-        self.norms.append(squared_norms(block.features))
-
-    def arrays(self) -> dict[str, Array]:
-        arrays: dict[str, Array] = {
-            "squared_norms": np.concatenate([np.empty(0, "<f4"), *self.norms]),
-            "id_order": order_of(self.ids).astype("<i8"),
-            "ids": _encoded(self.ids),
-        }
-        for kind, names in self.owners.items():
-            known = sorted({name for name in names if name is not None})
-            number = {name: place for place, name in enumerate(known)}
-            arrays[f"{kind}_names"] = _encoded(known)
-            arrays[f"{kind}_numbers"] = np.array([number.get(name or "", -1) for name in names], "<i4")
-        return arrays
-
-
-def _encoded(names: Sequence[str]) -> Array:
-    """UTF-8 with zeros behind; sorts as the names themselves do."""
-    return np.array([name.encode() for name in names] or np.empty(0, "S1"))
-
-
-class _Writer:
-    """Writes arrays one after another and remembers where, and their checksums."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._arrays: dict[str, dict[str, Any]] = {}
-        self._part: dict[str, Any] = {}
-        file.write(MAGIC.ljust(_ALIGN, b"\0"))
-
-    def begin(self, name: str, dtype: np.dtype[Any]) -> None:
-        self._part = {"dtype": dtype.str, "offset": self._file.tell(), "crc32": 0}
-        self._arrays[name] = self._part
-
-    def extend(self, values: Array) -> None:
-        data = values.tobytes()
-        self._part["crc32"] = zlib.crc32(data, self._part["crc32"])
-        self._file.write(data)
-
-    def end(self, shape: tuple[int, ...]) -> None:
-        self._part["shape"] = list(shape)
-        self._file.write(b"\0" * (-self._file.tell() % _ALIGN))
-
-    def finish(self, header: Mapping[str, Any]) -> None:
-        text = json.dumps({**header, "arrays": self._arrays}).encode()
-        self._file.write(text + len(text).to_bytes(8, "little") + MAGIC)
+def _is_of(file: Arrays, stamp: Mapping[str, Any]) -> bool:
+    return all(file.header.get(key) == value for key, value in stamp.items())

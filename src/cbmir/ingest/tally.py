@@ -35,7 +35,8 @@ class IndexReport:
     another place now. unchanged: files that needed no look. vanished: files the gallery knows of this source that are
     gone; their images stay. duplicates: images left out because another file had brought them; conflicts: those of
     them that show other pixels than the first. pixel_duplicates: images with the pixels of another one that was there;
-    skipped: those of them that were left out for it, as --duplicates skip asks. burned_in: images of this run that may
+    skipped: those of them that were left out for it, as --duplicates skip asks. erased: images left out since they, or
+    all of their patient, study or series, were removed (`cbmir remove`). burned_in: images of this run that may
     show text. failed: {path: handle, outcome, reason} of every file that was not wholly decoded; not_indexed: the same
     of files that decode and show no picture. seconds, rate: files a second.
     report: the JSON with all of it; html: where the page for people goes.
@@ -50,6 +51,7 @@ class IndexReport:
     conflicts: int
     pixel_duplicates: int
     skipped: int
+    erased: int
     burned_in: int
     failed: tuple[dict[str, str], ...]
     not_indexed: tuple[dict[str, str], ...]
@@ -86,6 +88,7 @@ COUNTS: Mapping[str, tuple[str, str]] = {
         "image left out for its pixels, as --duplicates skip asks",
         "images left out for their pixels, as --duplicates skip asks",
     ),
+    "erased": ("image left out that was removed before", "images left out that were removed before"),
     "burned_in": ("image that may show burned-in text", "images that may show burned-in text"),
 }
 """Key of the report -> what it counts, of one and of any other number; for people."""
@@ -110,6 +113,7 @@ class Tally:
     added: int = 0
     moved: int = 0
     skipped: int = 0
+    erased: int = 0
     burned_in: int = 0
     duplicates: list[str] = field(default_factory=list)  # ids, as the two that follow
     conflicts: list[str] = field(default_factory=list)
@@ -154,6 +158,7 @@ class Tally:
         self.added += added.added
         self.moved += added.moved
         self.skipped += added.skipped
+        self.erased += added.erased
         self.duplicates += [record_id for record_id, _ in added.duplicates]
         self.conflicts += added.conflicts
         self.pixel_duplicates += added.pixel_duplicates
@@ -203,6 +208,7 @@ def finished(tally: Tally, gallery: Gallery) -> IndexReport:
         conflicts=len(tally.conflicts),
         pixel_duplicates=len(tally.pixel_duplicates),
         skipped=tally.skipped,
+        erased=tally.erased,
         burned_in=tally.burned_in,
         failed=tuple(tally.failed),
         not_indexed=tuple(tally.not_indexed),

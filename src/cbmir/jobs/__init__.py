@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .batch import search_folder
 from .indexing import IndexSettings, encoder_of, index_into, index_refs, of_split, places
-from .searching import check_strip, draw_strip, search_frame
+from .searching import Asked, check_strip, draw_strip, read_feedback, search_images
 from .single import describe, query_ref, render_file
 
 __all__ = [
+    "Asked",
     "IndexSettings",
     "check_strip",
     "describe",
@@ -17,6 +19,8 @@ __all__ = [
     "of_split",
     "places",
     "query_ref",
+    "read_feedback",
     "render_file",
-    "search_frame",
+    "search_folder",
+    "search_images",
 ]

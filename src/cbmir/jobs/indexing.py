@@ -44,7 +44,7 @@ class IndexSettings:
     runtime, precision: as load_encoder has them. workers: decoding processes, None for one a core. timeout_s: for one
     file; memory_mib: of one worker, None for as much as decode_all allows. duplicates: whether an image whose pixels
     are in the gallery already becomes another one. mask_burned_in: outside the regions of ultrasound all is black; a
-    gallery is made with it or without.
+    gallery is made with it or without. readmit: images that were removed come in again, now and later.
     """
 
     runtime: str = "auto"
@@ -54,6 +54,7 @@ class IndexSettings:
     memory_mib: int | None = None
     duplicates: Duplicates = "keep"
     mask_burned_in: bool = False
+    readmit: bool = False
 
 
 USUAL = IndexSettings()
@@ -115,11 +116,16 @@ def index_refs(
 
     memory_bytes = MEMORY_BYTES if settings.memory_mib is None else settings.memory_mib * 2**20
     with _gallery_for(directory, encoder_name, settings) as gallery:
+        encoder = encoder_of(gallery, encoder_name)
+        pseudonyms = load_pseudonyms(make=False)  # a new gallery has made it, another would not be that of an old one
+        gallery.check_pseudonyms(pseudonyms)
+        if settings.readmit:
+            gallery.store.readmit()
         report = index_source(
             refs,
             gallery,
-            encoder_of(gallery, encoder_name),
-            load_pseudonyms(make=False),  # a new gallery has made it, another would not be that of an old one
+            encoder,
+            pseudonyms,
             workers=settings.workers,
             timeout_s=settings.timeout_s,
             memory_bytes=memory_bytes,

@@ -1,67 +1,134 @@
-"""A search by a file, and its strip of pictures."""
+"""A search by files, and its strip of pictures."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import CbmirError, UsageError
-from ..gallery import Gallery
-from ..types import Gate, Hide, ImageRef, Ranking
+from ..errors import BadGallery, CbmirError, UsageError
+from ..gallery import Gallery, NewImage, Query
+from ..types import Feedback, ImageRef, Ranking, Rectangle
 from .frames import chosen_frame
 from .indexing import encoder_of
 from .single import query_ref
 
 if TYPE_CHECKING:
     from ..extract import Extracted
+    from ..privacy import Pseudonyms
+
+USUAL_QUERY = Query()
+"""Everything as it usually is."""
 
 
-def search_frame(
-    gallery: Gallery,
-    file: Path | ImageRef,
-    *,
-    k: int = 10,
-    layer: str | None = None,
-    gate: Gate = "off",
-    hide: Hide = "patient",
-    frame_number: int | None = None,
-    encoder_name: str | None = None,
-) -> tuple[Ranking, int]:
-    """Images of the gallery like one frame of a file, and its number (from 1).
+@dataclass(frozen=True)
+class Asked:
+    """What a search starts from, for one who has files.
 
-    frame_number: None for the first readable frame, of a volume for the middle of the readable axial slices.
-    Raises CbmirError when the file gives no image, UsageError for a frame that is not there.
+    files, ids, series: images from outside, images of the gallery, the images of one of its series.
+    frame_number: of every file, from 1; None for the first readable one, of a volume for the middle axial slice.
+    every_frame: all images of the files. region: only this part of the pictures, in pixels as `render` draws them;
+    images of the gallery are then read from their files again.
+    encoder_name: where the gallery's encoder is now, if it has moved.
     """
+
+    files: Sequence[Path | ImageRef] = ()
+    ids: Sequence[str] = ()
+    series: str | None = None
+    frame_number: int | None = None
+    every_frame: bool = False
+    region: Rectangle | None = None
+    encoder_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.every_frame and self.frame_number is not None:
+            raise UsageError("Either one frame is asked for, or every frame.")
+        if (self.every_frame or self.frame_number is not None) and not self.files:
+            raise UsageError("Frames are those of a FILE, and none is given; an image of the gallery is one frame.")
+        if self.region is not None and (self.series is not None or self.every_frame):
+            raise UsageError("A region is of one picture, not of a series.")
+
+
+def search_images(gallery: Gallery, asked: Asked, query: Query = USUAL_QUERY) -> tuple[Ranking, int | None]:
+    """Images of the gallery like those asked by, and the frame number (from 1) of the file where it is only one.
+
+    query: all but the images. Raises CbmirError when a file gives no image, UsageError for a frame that is not there.
+    """
+    query = replace(query, ids=asked.ids, series=asked.series)
+    if not (asked.files or (asked.ids and asked.region)):
+        return gallery.search(query), None
+    images, frame_numbers = _new_images(gallery, asked, gallery.layer_named(query.layer))
+    ranking = gallery.search(replace(query, ids=() if asked.region else asked.ids, images=images))
+    return ranking, frame_numbers[0] if len(frame_numbers) == 1 else None
+
+
+def _new_images(gallery: Gallery, asked: Asked, layer: str) -> tuple[list[NewImage], list[int]]:
     from ..extract import extract
     from ..privacy import load_pseudonyms
 
-    if k < 1:
-        raise UsageError("k must be at least 1.")
-    layer = gallery.layer_named(layer)
-    ref = query_ref(file)
+    files = [query_ref(file) for file in asked.files]
     pseudonyms = load_pseudonyms(make=False)
     gallery.check_pseudonyms(pseudonyms)
-    [extracted] = extract([ref], encoder_of(gallery, encoder_name), pseudonyms, workers=1)
-    frame = _frame_of(extracted, frame_number)
-    ranking = gallery.search_features(
-        extracted.features[layer][frame],
-        None if extracted.posterior is None else extracted.posterior[frame],
-        k,
-        layer=layer,
-        gate=gate,
-        hide=hide,
-        query=extracted.records[frame],
-    )
-    return ranking, extracted.records[frame].frame_index + 1
+    stored = asked.ids if asked.region else ()
+    frames_of_stored = [gallery.record(record_id).frame_index + 1 for record_id in stored]
+    refs = [*(_ref_of(gallery, record_id, pseudonyms) for record_id in stored), *files]
+    refs = [replace(ref, region=asked.region) for ref in refs]
+    wanted = [*frames_of_stored, *([asked.frame_number] * len(files))]
+    images, frame_numbers = [], []
+    workers = 1 if len(refs) == 1 else None
+    every = extract(refs, encoder_of(gallery, asked.encoder_name), pseudonyms, workers=workers)
+    for extracted, frame_number in zip(every, wanted, strict=True):
+        frames = _frames_of(extracted, frame_number, asked.every_frame)
+        images += [new_image(extracted, frame, layer) for frame in frames]
+        frame_numbers += [extracted.records[frame].frame_index + 1 for frame in frames]
+    return images, frame_numbers
 
 
-def _frame_of(extracted: Extracted, frame_number: int | None) -> int:
-    """Row of the wanted frame, counted from 1 as DICOM does."""
+def new_image(extracted: Extracted, frame: int, layer: str) -> NewImage:
+    """One row of what came out of a file."""
+    posterior = None if extracted.posterior is None else extracted.posterior[frame]
+    return NewImage(extracted.features[layer][frame], posterior, extracted.records[frame])
+
+
+def frame_of_file(extracted: Extracted, frame_number: int | None = None) -> int:
+    """Row of the wanted frame, counted from 1 as DICOM does. Raises CbmirError where the file gives no image."""
     if not extracted.records:
         raise CbmirError(f"The file gives no image ({extracted.decoded.outcome}): {extracted.decoded.reason}")
     readable = [(record.frame_index, record.attributes.get("plane")) for record in extracted.records]
     index = chosen_frame(readable, extracted.records[0].provenance.get("format"), frame_number)
     return [frame_index for frame_index, _ in readable].index(index)
+
+
+def _frames_of(extracted: Extracted, frame_number: int | None, every_frame: bool) -> Sequence[int]:
+    first = frame_of_file(extracted, frame_number)
+    return range(len(extracted.records)) if every_frame else [first]
+
+
+def _ref_of(gallery: Gallery, record_id: str, pseudonyms: Pseudonyms) -> ImageRef:
+    ref = gallery.image_ref(record_id, pseudonyms)
+    if ref is None:
+        raise BadGallery(f"the file of image {record_id} is no longer there, and a region is read from it")
+    return ref
+
+
+def read_feedback(path: Path) -> Feedback:
+    """The judgements of an earlier search: its JSON, or only the part named feedback. Raises UsageError."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        told = told.get("feedback", told)
+        return Feedback(*(_texts(told.get(key, [])) for key in ("like", "unlike")))
+    except OSError as error:
+        raise UsageError(f"--feedback {path}: {error.strerror}.") from None
+    except (ValueError, AttributeError, RecursionError):
+        raise UsageError(f"--feedback {path} is no JSON of an earlier search.") from None
+
+
+def _texts(told: Any) -> tuple[str, ...]:
+    if not (isinstance(told, list) and all(isinstance(name, str) for name in told)):
+        raise ValueError("ids are a list of texts")
+    return tuple(told)
 
 
 def check_strip(path: Path) -> None:
@@ -71,11 +138,15 @@ def check_strip(path: Path) -> None:
     check_picture(path)
 
 
-def draw_strip(gallery: Gallery, ranking: Ranking, file: Path | ImageRef | None, frame_number: int, out: Path) -> None:
+def draw_strip(
+    gallery: Gallery, ranking: Ranking, file: Path | ImageRef | None, frame_number: int | None, out: Path
+) -> None:
     """Draw the query and its hits, left to right, into a picture; hits of another class are framed in red.
 
-    file: the query's file, None for a query by id. out: its suffix chooses the format, .png or .svg. The class is the
-    query's label where the gallery knows it, else its predicted class. A hit whose file is gone is drawn blank.
+    file: the query's file, None where an image of the gallery comes first; of several images the first is drawn, and of
+    it the whole. out: its suffix chooses the
+    format, .png or .svg. The class is the query's label where the gallery knows it, else its predicted class. A hit
+    whose file is gone is drawn blank.
     """
     import numpy as np
 
@@ -84,14 +155,14 @@ def draw_strip(gallery: Gallery, ranking: Ranking, file: Path | ImageRef | None,
     from ..privacy import load_pseudonyms
 
     pseudonyms = load_pseudonyms(make=False)
-    own = gallery.records([ranking.query_id]).get(ranking.query_id) if ranking.query_id else None
+    own = gallery.records(ranking.query_ids[:1]).get(ranking.query_ids[0]) if ranking.query_ids else None
     predicted = ranking.predicted[0][0] if ranking.predicted else None
     expected = (own.group if own else None) or predicted
     frames: dict[str, tuple[ImageRef | None, int]] = {
         hit.id: (gallery.image_ref(hit.id, pseudonyms), hit.record.frame_index) for hit in ranking
     }
     if file is not None:
-        frames[""] = query_ref(file), frame_number - 1
+        frames[""] = query_ref(file), (frame_number or 1) - 1
     elif own:
         frames[""] = gallery.image_ref(own.id, pseudonyms), own.frame_index
     there = {name: (ref, index) for name, (ref, index) in frames.items() if ref is not None}

@@ -62,7 +62,7 @@ def render_file(
 ) -> dict[str, Any]:
     """Write one frame (from 1) of a file as a PNG at full resolution, as display.render shows it.
 
-    frame_number: None as search_frame has it. Raises UsageError for another suffix or a frame that is not there,
+    frame_number: None as jobs.Asked has it. Raises UsageError for another suffix or a frame that is not there,
     BadImage when the file gives no image.
     """
     from PIL import Image

@@ -15,40 +15,46 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadGallery
-from ..types import Float32, Record
-from .database import connect_existing, create_database, is_writable, sentences, take_lock, transaction
-from .entries import OWNERS, Added, Block, Entry, Gone, StoredFile
+from . import checks, removal, staging
+from .backup import write_backup
+from .changes import forget_changes, move_on
+from .database import connect_existing, create_database, sentences, take_lock, transaction
+from .entries import OWNERS, Added, Block, Entry, Gone, Pending, Problem, Removed, Repaired, StoredFile, Unit
 from .owners import owners_that_left
-from .rows import FILE, FILE_OF_F, RECORD, record_of, touch, vector_of, where_in
+from .reading import Reader
+from .removal import Digests
+from .rows import touch
+from .schema import empty_log, rewrite
+from .staging import State
 from .survey import Survey
 from .writing import Writer
 
-__all__ = ["OWNERS", "Added", "Block", "Entry", "Gone", "Store", "StoredFile", "Survey"]
+__all__ = [
+    "OWNERS", "Added", "Block", "Digests", "Entry", "Gone", "Pending", "Problem", "Removed", "Repaired", "State",
+    "Store", "StoredFile", "Survey", "Unit",
+]  # fmt: skip
 
-_BLOCK_BYTES = 4 << 20
 
-
-class Store:
-    """Opened with `create` or `open`; closes its connection at the end of a `with`."""
+class Store(Reader):
+    """Opened with `create` or `open`; closes its connection at the end of a `with`. What can be asked is in Reader."""
 
     def __init__(self, directory: Path, connection: sqlite3.Connection) -> None:
-        self.directory = directory
-        self._connection = connection
+        super().__init__(directory, connection)
         self._writer: sqlite3.Connection | None = None
         self._turn = threading.Lock()  # of this store and its surveys, which write from other threads
-        with sentences(directory):
-            rows = connection.execute("SELECT name, dim, number FROM layer ORDER BY number").fetchall()
-        self.layers: dict[str, int] = {name: dim for name, dim, _ in rows}
-        self._layer_numbers: dict[str, int] = {name: number for name, _, number in rows}
 
     @classmethod
-    def create(cls, directory: Path, layers: Mapping[str, int], meta: Mapping[str, Any]) -> Store:
-        """A new, empty store in a folder that is not there or empty. layers: name -> dim, the default first."""
-        rows = [(key, json.dumps(value)) for key, value in {"generation": 0, **meta}.items()]
+    def create(
+        cls, directory: Path, layers: Mapping[str, int], meta: Mapping[str, Any], *, card: Mapping[str, Any]
+    ) -> Store:
+        """A new, empty store in a folder that is not there or empty. layers: name -> dim, the default first; card: what
+        is to be known of their encoder.
+        """
+        rows = [(key, json.dumps(value)) for key, value in {"generation": 0, "log_from": 0, **meta}.items()]
 
         def fill(connection: sqlite3.Connection) -> None:
             connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-            connection.executemany("INSERT INTO layer (name, dim) VALUES (?, ?)", list(layers.items()))
+            staging.insert_encoder(connection, "current", card, layers)
 
         create_database(directory, list(layers.values()), fill)
         return cls.open(directory)
@@ -63,13 +69,6 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        self._connection.close()
-
-    @property
-    def writable(self) -> bool:
-        return is_writable(self.directory)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -90,29 +89,41 @@ class Store:
             self._writer.close()
             self._writer = None
 
-    def add(self, entries: Iterable[Entry], *, gone: Gone | None = None, skip_same_pixels: bool = False) -> Added:
+    def add(
+        self,
+        entries: Iterable[Entry],
+        *,
+        gone: Gone | None = None,
+        skip_same_pixels: bool = False,
+        erased: Digests | None = None,
+        encoder: int | None = None,
+    ) -> Added:
         """Writes files with their records and features in one transaction; durable when it returns.
 
         A file known before loses its old records first, unless it gives none now because it could not be read. A
         record whose id another file has brought goes over to the new file when the other is gone or has changed; else
         it is left out and noted as a duplicate. gone: tells which files have, none by default. skip_same_pixels: a
         record whose pixels are there under another id is left out too, and takes its place when that one's file is
-        gone.
+        gone. erased: digests of a record; it is left out when any is of something that was removed. encoder: the number
+        of the encoder that made the features; raises BadGallery when it is no longer the current one.
         """
         entries = list(entries)
         with self.writing(), sentences(self.directory):
             left = owners_that_left(self._connection, entries, gone, of_pixels=skip_same_pixels) if gone else set()
-            writer = Writer(self._connection, self.layers, self._layer_numbers, left, skip_same_pixels)
             with self._turn, transaction(self._connection):
+                if encoder not in (None, staging.number_of(self._connection, "current")):
+                    raise BadGallery(f"the gallery {self.directory} has another encoder now; open it again")
+                layers = staging.layers_of(self._connection, "current")
+                writer = Writer(self._connection, layers, left, skip_same_pixels, erased)
                 for entry in entries:
                     writer.put(entry)
-                if writer.changed:
-                    self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+                if writer.touched:
+                    move_on(self._connection, writer.touched)
         return writer.result()
 
     def touch(self, files: Iterable[StoredFile]) -> None:
         """Remembers new sizes and times of files whose content is the same."""
-        with self.writing(), sentences(self.directory), self._turn, transaction(self._connection):
+        with self._change():
             touch(self._connection, files)
 
     @contextmanager
@@ -121,107 +132,146 @@ class Store:
         with closing(Survey(self.directory, self._turn)) as survey:
             yield survey
 
+    def remove(self, unit: Unit, values: Sequence[str], digests: Digests) -> Removed:
+        """Removes images: these ids, or all images of these patients, studies or series. Durable when it returns.
+
+        Their records, features of every encoder and notes of duplicates go, and files that are left without an image,
+        also of those that had the same images and came later. digests: of each record, remembered so that `add` knows
+        it again. The ids stay in the log of changes, and bytes in SQLite's files, until `scrub(smaller=True)`.
+        """
+        with self._change():
+            return removal.remove(self._connection, unit, values, digests)
+
+    def readmit(self) -> int:
+        """Forgets what is not to come back, and how many digests that were; the next index run brings it back."""
+        with self._change():
+            return removal.readmit(self._connection)
+
+    def scrub(self, upto_generation: int | None = None, *, smaller: bool = False) -> None:
+        """Empties SQLite's log, which holds what was removed; in the database that was written over at once.
+
+        upto_generation: the log of changes forgets what was touched up to it; None: nothing. smaller: the database is
+        written anew, without room for what was removed. Only then is that in no byte any more: where SQLite has moved
+        rows to another page, it leaves pieces of them between the others of the old one. It takes as long as reading
+        and writing all of it, and its place once more in the log and once in the folder for temporary files. Raises
+        BadGallery when somebody goes on reading for 5 s; then old bytes may still be in the log.
+        """
+        with self.writing():
+            staging.sweep(self._connection, self._change)
+            if upto_generation is not None:
+                with self._change():
+                    forget_changes(self._connection, upto_generation)
+            with self._turn, sentences(self.directory):
+                try:
+                    (rewrite if smaller else empty_log)(self._connection)
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error):
+                        raise
+                    raise BadGallery(
+                        f"somebody goes on reading the gallery {self.directory}, so that removed bytes may still be in "
+                        "its log; try again when nobody does"
+                    ) from None
+
+    def begin_next(self, card: Mapping[str, Any], layers: Mapping[str, int]) -> None:
+        """Makes room for the features of another encoder beside those of the current one.
+
+        Raises BadGallery when there is a next encoder already, or a previous one is still kept.
+        """
+        with self.writing():
+            staging.sweep(self._connection, self._change)
+            with self._change():
+                staging.begin_next(self._connection, card, layers)
+
+    def stage_previous(self) -> None:
+        """The previous encoder becomes the next one: what it lacks (images that came since) is pending."""
+        with self._change():
+            staging.stage_previous(self._connection)
+
+    def pending(self, limit: int, after: int = 0) -> list[Pending]:
+        """Up to so many files, with a number above `after`, in this order, that have images without features of the
+        next encoder. An index run between two calls may add to those before: begin again until there are none.
+        """
+        with sentences(self.directory):
+            return staging.pending(self._connection, limit, after)
+
+    def put_next(self, entries: Iterable[Entry]) -> list[str]:
+        """Writes features, posteriors and predicted classes of the next encoder, in one transaction; durable when it
+        returns. Gives the ids that were written.
+
+        An image is passed over when the gallery does not have it from a file of this name and content: it was removed,
+        or has changed, since the file was read.
+        """
+        with self._change():
+            return staging.put_next(self._connection, entries)
+
+    def audit_next(self) -> list[str]:
+        """The ids that lack features of any layer of the next encoder, or its opinion; in order."""
+        return self._audit("next")
+
+    def audit_previous(self) -> list[str]:
+        """The same for the previous encoder: images that came since."""
+        return self._audit("previous")
+
+    def swap_next(self) -> None:
+        """The next encoder becomes the current one, which is kept as the previous one. In one transaction: features,
+        opinions, classes of records, layers and card are those of the one or of the other.
+
+        Raises BadGallery when any image lacks something (audit_next).
+        """
+        with self._change():
+            staging.swap(self._connection, "next")
+
+    def swap_back(self) -> None:
+        """The previous encoder and the current one change places.
+
+        Raises BadGallery when any image lacks something of it: stage_previous, and make that first.
+        """
+        with self._change():
+            staging.swap(self._connection, "previous")
+
+    def drop_next(self) -> None:
+        """Forgets the next encoder and its features."""
+        self._forget("next")
+
+    def forget_previous(self) -> None:
+        """Forgets the previous encoder and its features. The database gets smaller with `scrub(smaller=True)`."""
+        self._forget("previous")
+
+    def backup(self, file: Path) -> None:
+        """Writes the store as it is now to one file, a database whole in itself, while others go on writing.
+
+        It takes its name when it is whole and on the disk. Bytes that are no longer used do not come along.
+        """
+        with sentences(self.directory):
+            write_backup(self._connection, file)
+
+    def problems(self) -> list[Problem]:
+        """What is wrong inside the store; empty when all is well. Reads all of it."""
+        with closing(connect_existing(self.directory)) as connection:
+            return checks.problems(connection)
+
+    def repair(self, problems: Iterable[Problem]) -> Repaired:
+        """Mends what can be mended: see ProblemKind. What is dropped comes back with the next index run, if its file is
+        still there.
+        """
+        with self.writing():
+            with closing(connect_existing(self.directory)) as connection, sentences(self.directory), self._turn:
+                repaired = checks.repair(connection, list(problems))
+            staging.sweep(self._connection, self._change)  # which wants that no row belongs to nothing
+            return repaired
+
+    def _audit(self, state: State) -> list[str]:
+        with sentences(self.directory):
+            return staging.lacking(self._connection, state)
+
+    def _forget(self, state: staging.Other) -> None:
+        with self.writing():
+            with self._change():
+                staging.let_go(self._connection, state)
+            staging.sweep(self._connection, self._change)
+
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """What is read inside is of one moment, whatever is written meanwhile."""
-        with sentences(self.directory):
-            self._connection.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._connection.execute("ROLLBACK")
-
-    def meta(self) -> dict[str, Any]:
-        return {key: json.loads(value) for key, value in self._all("SELECT key, value FROM meta")}
-
-    def generation(self) -> int:
-        """Grows with every change of records or features."""
-        return int(self._all("SELECT value FROM meta WHERE key = 'generation'")[0][0])
-
-    def count(self) -> int:
-        return int(self._all("SELECT count(*) FROM record")[0][0])
-
-    def counts(self, column: str) -> dict[str, int]:
-        """How many records there are of each value of class, modality, source or patient; '' where it is unknown."""
-        if column not in ("class", "modality", "source", "patient"):
-            raise ValueError(f"records are not counted by {column}")
-        sql = f"SELECT coalesce({column}, ''), count(*) FROM record GROUP BY 1 ORDER BY 1"
-        return dict(self._all(sql))
-
-    def outcomes(self) -> dict[str, int]:
-        """How many files ended in each outcome."""
-        return dict(self._all("SELECT outcome, count(*) FROM file GROUP BY outcome ORDER BY outcome"))
-
-    def files(self, handles: Sequence[str] = ()) -> Iterator[StoredFile]:
-        """The files with these handles, of which several may have the same one; all files when none is given."""
-        with sentences(self.directory):
-            if handles:
-                rows = where_in(self._connection, f"SELECT {FILE} FROM file WHERE handle IN", handles)
-            else:
-                rows = self._connection.execute(f"SELECT {FILE} FROM file ORDER BY number")
-            yield from map(StoredFile._make, rows)
-
-    def files_named(self, names: Sequence[str]) -> dict[str, StoredFile]:
-        """The files of these names; one that is not known is absent."""
-        with sentences(self.directory):
-            rows = where_in(self._connection, f"SELECT {FILE} FROM file WHERE name IN", names)
-            return {row[0]: StoredFile._make(row) for row in rows}
-
-    def file_of(self, record_id: str) -> StoredFile | None:
-        """The file a record came from."""
-        sql = f"SELECT {FILE_OF_F} FROM record r JOIN file f ON f.number = r.file WHERE r.id = ?"
-        rows = self._all(sql, (record_id,))
-        return StoredFile._make(rows[0]) if rows else None
-
-    def record(self, record_id: str) -> Record | None:
-        return self.records([record_id]).get(record_id)
-
-    def records(self, ids: Sequence[str]) -> dict[str, Record]:
-        """The records with these ids; an id that is not there is absent."""
-        with sentences(self.directory):
-            rows = where_in(self._connection, f"SELECT {RECORD} FROM record WHERE id IN", ids)
-            return {row[0]: record_of(row) for row in rows}
-
-    def ids(self) -> list[str]:
-        return [row[0] for row in self._all("SELECT id FROM record ORDER BY id")]
-
-    def posterior(self, record_id: str) -> Float32 | None:
-        """float32 (K,), or None for an unknown id or an encoder without classes."""
-        rows = self._all("SELECT posterior FROM record WHERE id = ?", (record_id,))
-        return vector_of(rows[0][0]) if rows and rows[0][0] is not None else None
-
-    def blocks(self, layer: str) -> Iterator[Block]:
-        """All records with features of a layer in (class, id) order, in blocks of a few megabytes."""
-        rows_at_once = max(1, _BLOCK_BYTES // (4 * self.layers[layer]))
-        with sentences(self.directory):
-            # CROSS JOIN fixes the order: walk the index by (class, id), look features up; nothing is sorted
-            cursor = self._connection.execute(
-                """SELECT r.id, r.class, r.patient, r.study, r.series, f.data
-                FROM record r CROSS JOIN feature f ON f.record = r.number AND f.layer = ?
-                ORDER BY r.class, r.id""",
-                (self._layer_numbers[layer],),
-            )
-            while rows := cursor.fetchmany(rows_at_once):
-                ids, groups, patients, studies, series, data = zip(*rows, strict=True)
-                owners = dict(zip(OWNERS, (patients, studies, series), strict=True))
-                features = vector_of(b"".join(data)).reshape(len(rows), self.layers[layer])
-                yield Block(ids, groups, owners, features)
-
-    def problems(self) -> list[str]:
-        """What is wrong inside the store, one sentence each; empty when all is well."""
-        found = [f"database: {row[0]}" for row in self._all("PRAGMA quick_check") if row[0] != "ok"]
-        for name, number in self._layer_numbers.items():
-            size = 4 * self.layers[name]
-            sql = """SELECT count(*) FROM record r LEFT JOIN feature f ON f.record = r.number AND f.layer = ?
-                WHERE f.data IS NULL OR length(f.data) != ?"""
-            if missing := self._all(sql, (number, size))[0][0]:
-                found.append(f"{missing} records have no whole features of layer {name}")
-        sql = """SELECT count(*) FROM record r LEFT JOIN file f ON f.number = r.file
-            WHERE f.number IS NULL"""
-        if orphans := self._all(sql)[0][0]:
-            found.append(f"{orphans} records belong to no file")
-        return found
-
-    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with sentences(self.directory):
-            return self._connection.execute(sql, values).fetchall()
+    def _change(self) -> Iterator[None]:
+        """One transaction, for whoever may write."""
+        with self.writing(), sentences(self.directory), self._turn, transaction(self._connection):
+            yield

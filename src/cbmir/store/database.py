@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..errors import BadGallery
 from ..files import GALLERY_DATABASE
+from .rows import crc_of, group_of
 from .schema import MIGRATIONS, Migration
 
 _LOCK = "writer.lock"
@@ -24,7 +26,7 @@ def page_size(dims: Sequence[int]) -> int:
     A row that fits a page shares it with as many as fit whole; a longer one keeps a part there and fills pages of
     its own with the rest. Source: sqlite.org/fileformat2.html, sections 1.6 and 1.5 (local payload).
     """
-    return min(_PAGE_SIZES, key=lambda size: (sum(_disk_bytes(4 * dim + 16, size) for dim in dims), size))
+    return min(_PAGE_SIZES, key=lambda size: (sum(_disk_bytes(4 * dim + 22, size) for dim in dims), size))
 
 
 def _disk_bytes(payload: int, page: int) -> float:
@@ -54,7 +56,7 @@ def create_database(directory: Path, dims: Sequence[int], fill: Callable[[sqlite
                 migrate(connection)
                 with transaction(connection):
                     fill(connection)
-            os.replace(new, directory / GALLERY_DATABASE)
+            put_in_place(new, directory / GALLERY_DATABASE)
 
 
 def check_vacant(directory: Path) -> None:
@@ -109,7 +111,9 @@ def _bring_up(directory: Path, connection: sqlite3.Connection, writable: bool) -
         raise BadGallery(f"the gallery in {directory} was made by a newer cbmir; use that one")
     if version < len(MIGRATIONS) and not writable:
         raise BadGallery(f"the gallery in {directory} was made by an older cbmir: open it once where it can be written")
-    migrate(connection)
+    if version < len(MIGRATIONS):
+        with closing(take_lock(directory)):  # two at once would both count the steps
+            migrate(connection)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -125,12 +129,10 @@ def _apply(connection: sqlite3.Connection, number: int, step: Migration) -> None
         connection.execute(f"PRAGMA user_version = {number}")
         return
     connection.execute("PRAGMA foreign_keys = OFF")  # or a table that is made anew would take others' rows with it
-    connection.execute("PRAGMA secure_delete = ON")
     with transaction(connection):
-        if _version(connection) < number:  # else another process has just done it
-            for statement in step:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
+        for statement in step:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number}")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
@@ -148,6 +150,21 @@ def take_lock(directory: Path) -> sqlite3.Connection:
         writer.close()
         raise
     return writer
+
+
+def put_in_place(new: Path, file: Path) -> None:
+    """Gives a file its name in one move, when it is on the disk; the name then stays through a power cut, too."""
+    _sync(new)
+    os.replace(new, file)
+    _sync(file.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -170,6 +187,10 @@ def sentences(directory: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise BadGallery(f"another process is writing to the gallery {directory}; try again later") from None
+        if "decode" in str(error):  # the error holds what could not be read, which may be anybody's
+            raise BadGallery(f"the gallery {directory} is damaged; `cbmir verify --repair` mends that") from None
+        if "unable to open" in str(error) and not is_writable(directory):
+            raise BadGallery(f"the gallery {directory} holds a log: open it once where it can be written") from None
         raise BadGallery(f"the gallery {directory} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:
         raise BadGallery(f"the gallery {directory} is damaged ({error}); restore it or index again") from None
@@ -182,6 +203,10 @@ def _connect(path: Path, mode: str, any_thread: bool = False) -> sqlite3.Connect
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=not any_thread)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # writes zeros over what is deleted; costs nothing one can measure
+    connection.create_function("crc_of", -1, crc_of, deterministic=True)
+    connection.create_function("crc_of_bytes", 1, zlib.crc32, deterministic=True)
+    connection.create_function("group_of", 2, group_of, deterministic=True)
     return connection
 
 

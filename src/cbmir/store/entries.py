@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..errors import GIVING_IMAGES, BadGallery, Outcome
 from ..types import Float32, Record
 
 OWNERS = ("patient", "study", "series")
+
+Unit = Literal["id", "patient", "study", "series"]
+"""What is removed as a whole: an image, or all images of one owner."""
 
 
 class StoredFile(NamedTuple):
@@ -70,7 +73,8 @@ class Added:
     replaced: records lost by files that gave others. moved: images that went over from a file that is gone or has
     changed. duplicates: (id, handle) of images that another file had brought before; conflicts: the ids of those that
     show other pixels. pixel_duplicates: (id, id) of an image and of one with other id and the same pixels, there
-    before; skipped: how many of these were left out for it.
+    before; skipped: how many of these were left out for it. erased: how many images were left out since they, or all
+    of their owner, were removed for good.
     """
 
     added: int = 0
@@ -80,6 +84,7 @@ class Added:
     duplicates: tuple[tuple[str, str], ...] = ()
     conflicts: tuple[str, ...] = ()
     pixel_duplicates: tuple[tuple[str, str], ...] = ()
+    erased: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,51 @@ class Block:
     groups: tuple[str, ...]
     owners: Mapping[str, tuple[str | None, ...]]  # patient, study, series
     features: Float32
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What was removed: ids of images, handles of the files that were forgotten with them (both in order), how many of
+    each. unknown: the values asked for that nothing belonged to.
+    """
+
+    ids: tuple[str, ...] = ()
+    handles: tuple[str, ...] = ()
+    n_records: int = 0
+    n_files: int = 0
+    unknown: tuple[str, ...] = ()
+
+
+class Pending(NamedTuple):
+    """A file with images (ids, in the order of their frames) that lack features of the next encoder. number: where to
+    go on after it."""
+
+    number: int
+    file: StoredFile
+    ids: tuple[str, ...]
+
+
+ProblemKind = Literal["database", "index", "orphan", "record", "features", "staged"]
+"""database: pages of it; only a backup helps. index: what SQLite finds rows by; made again. orphan: rows that belong to
+nothing; deleted. record: columns of a record; features: of the current encoder; both dropped, and their files due.
+staged: features of another encoder; deleted, and made again by the next re-embedding."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong inside a store, in one sentence. ids: of the images it is about, where it is about images."""
+
+    sentence: str
+    kind: ProblemKind
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """dropped: ids of the images that were dropped, in order; n_due: how many files the next index run reads again."""
+
+    dropped: tuple[str, ...] = ()
+    n_due: int = 0
 
 
 def check_entry(entry: Entry, layers: Mapping[str, int]) -> None:

@@ -85,8 +85,8 @@ class Survey:
         return [row[0] for row in rows]
 
     def without_images(self, folder: str) -> StoredFile | None:
-        """A file of a source's folder that has no images; None when all have."""
-        sql = f"SELECT {FILE} FROM file WHERE folder = ? AND {_WITHOUT_IMAGES} LIMIT 1"
+        """A file of a source's folder that has no images, and of which is known where it is; None when all have."""
+        sql = f"SELECT {FILE} FROM file WHERE folder = ? AND place != x'' AND {_WITHOUT_IMAGES} LIMIT 1"
         with sentences(self._directory):
             row = self._connection.execute(sql, (folder,)).fetchone()
         return row and StoredFile._make(row)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..types import Record
 from .entries import Added, Entry, StoredFile, check_entry
-from .rows import DUE, FILE, RECORD, blob_of, make_due, row_of
+from .removal import is_erased
+from .rows import CHECKED, DUE, FILE, blob_of, crc_of, feature_row, make_due, row_of
 
 _FILE_MARKS = ", ".join("?" * len(StoredFile._fields))
 _FILE_SETS = ", ".join(f"{column} = ?" for column in StoredFile._fields)
-_RECORD_MARKS = ", ".join("?" * 16)
+_RECORD_MARKS = ", ".join("?" * 17)
 _STORED = "SELECT r.id, r.pixel_digest, f.number, f.name FROM record r JOIN file f ON f.number = r.file"
 TWINS = f"{_STORED} WHERE r.pixel_digest = ? ORDER BY r.number"
 
@@ -29,31 +30,40 @@ class _Stored(NamedTuple):
 
 @dataclass
 class Writer:
-    """One transaction's worth of entries. layers: name -> dim; layer_numbers: name -> number in the database.
+    """One transaction's worth of entries. layers: name -> (number in the database, dim).
 
     left: names of the files that are no longer there or have changed (owners.py): an image of such a file goes over to
-    the next that brings it. skip_same_pixels: leave out an image whose pixels are there under another id.
+    the next that brings it. skip_same_pixels: leave out an image whose pixels are there under another id. digests: by
+    which removed images are known again, which are left out. touched: ids that came, went or are others now.
     """
 
     connection: sqlite3.Connection
-    layers: Mapping[str, int]
-    layer_numbers: Mapping[str, int]
+    layers: Mapping[str, tuple[int, int]]
     left: set[str]
     skip_same_pixels: bool = False
+    digests: Callable[[Record], Sequence[str]] | None = None
     added: int = 0
     replaced: int = 0
     moved: int = 0
     skipped: int = 0
+    erased: int = 0
+    touched: list[str] = field(default_factory=list)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     pixel_duplicates: list[tuple[str, str]] = field(default_factory=list)
 
     def put(self, entry: Entry) -> None:
-        check_entry(entry, self.layers)
+        check_entry(entry, {name: dim for name, (_, dim) in self.layers.items()})
         number = self._put_file(entry)
         self.left.discard(entry.file.name)  # it has just been looked at
+        n_erased = 0
         for row, record in enumerate(entry.records):
-            self._put_record(number, entry, row, record)
+            if self.digests and is_erased(self.connection, self.digests(record)):
+                n_erased += 1
+            else:
+                self._put_record(number, entry, row, record)
+        if n_erased:
+            self._note_erased(number, n_erased, whole=n_erased == len(entry.records))
 
     def result(self) -> Added:
         return Added(
@@ -61,15 +71,11 @@ class Writer:
             replaced=self.replaced,
             moved=self.moved,
             skipped=self.skipped,
+            erased=self.erased,
             duplicates=tuple(self.duplicates),
             conflicts=tuple(self.conflicts),
             pixel_duplicates=tuple(self.pixel_duplicates),
         )
-
-    @property
-    def changed(self) -> bool:
-        """Whether records or features are others than before."""
-        return bool(self.added or self.replaced or self.moved)
 
     def _put_file(self, entry: Entry) -> int:
         """The number of the file, which has lost its old records unless it keeps them."""
@@ -81,9 +87,17 @@ class Writer:
         if not entry.keeps_records:
             make_due(self.connection, "r.file = ?", (number,))
             run("DELETE FROM duplicate WHERE file = ?", (number,))
+            run("UPDATE file SET erased = 0 WHERE number = ?", (number,))
+            self.touched += [row[0] for row in run("SELECT id FROM record WHERE file = ?", (number,))]
             self.replaced += run("DELETE FROM record WHERE file = ?", (number,)).rowcount
         run(f"UPDATE file SET {_FILE_SETS} WHERE number = ?", (*entry.file, number))
         return number
+
+    def _note_erased(self, file: int, n_images: int, *, whole: bool) -> None:
+        """So that the file is not read again each time. One that gave nothing else is not to be found by its place."""
+        self.erased += n_images
+        place = ", place = x''" if whole else ""
+        self.connection.execute(f"UPDATE file SET erased = ?{place} WHERE number = ?", (n_images, file))
 
     def _put_record(self, file: int, entry: Entry, row: int, record: Record) -> None:
         """Insert it, or note why not."""
@@ -142,6 +156,7 @@ class Writer:
         one that has others is looked at again."""
         run = self.connection.execute
         run("DELETE FROM record WHERE id = ?", (image.id,))
+        self.touched.append(image.id)
         forgotten = run(
             "DELETE FROM file WHERE number = ? AND NOT EXISTS (SELECT 1 FROM record WHERE file = ?)",
             (image.file, image.file),
@@ -151,12 +166,13 @@ class Writer:
 
     def _insert(self, file: int, entry: Entry, row: int, record: Record) -> None:
         posterior = None if entry.posterior is None else blob_of(entry.posterior[row])
+        values = (*row_of(record), record.group, file, posterior)
         cursor = self.connection.execute(
-            f"INSERT INTO record ({RECORD}, class, file, posterior) VALUES ({_RECORD_MARKS})",
-            (*row_of(record), record.group, file, posterior),
+            f"INSERT INTO record ({CHECKED}, crc) VALUES ({_RECORD_MARKS})", (*values, crc_of(*values))
         )
         features = [
-            (cursor.lastrowid, number, blob_of(entry.features[layer][row]))
-            for layer, number in self.layer_numbers.items()
+            feature_row(cursor.lastrowid or 0, number, entry.features[layer][row])
+            for layer, (number, _) in self.layers.items()
         ]
-        self.connection.executemany("INSERT INTO feature VALUES (?, ?, ?)", features)
+        self.connection.executemany("INSERT INTO feature VALUES (?, ?, ?, ?)", features)
+        self.touched.append(record.id)

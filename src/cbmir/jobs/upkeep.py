@@ -1,0 +1,106 @@
+"""The verbs that keep a gallery in order: opened with its key, and with its encoders where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import UsageError
+from ..gallery import Gallery
+from ..store import Unit
+from ..types import Progress
+from .indexing import IndexSettings
+
+if TYPE_CHECKING:  # whoever only looks needs no encoder
+    from ..upkeep.reindexing import ReindexReport
+
+USUAL = IndexSettings()
+
+
+def remove_images(
+    directory: Path,
+    what: Unit,
+    values: Sequence[str],
+    *,
+    dry_run: bool = False,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Removes images and proves it, or says what would go. Raises UsageError for an empty value."""
+    from ..privacy import load_pseudonyms
+    from ..upkeep import remove, what_would_go
+
+    if not all(value.strip() for value in values):
+        raise UsageError(f"An empty --{what} names nobody.")
+    pseudonyms = load_pseudonyms(make=False)
+    with Gallery.open(directory) as gallery:
+        if dry_run:
+            return what_would_go(gallery, what, values, pseudonyms)
+        return remove(gallery, what, values, pseudonyms, on_progress=on_progress).as_dict()
+
+
+def reindex_images(
+    directory: Path,
+    encoder_name: str,
+    *,
+    settings: IndexSettings = USUAL,
+    drop_missing: bool = False,
+    on_progress: Progress | None = None,
+) -> ReindexReport:
+    """Takes a gallery over to another encoder, and makes the matrices it is searched with. settings: duplicates and
+    mask_burned_in have no meaning here; a gallery that masks goes on masking.
+    """
+    from ..encoder import load_encoder
+    from ..images.limits import MEMORY_BYTES
+    from ..privacy import load_pseudonyms
+    from ..upkeep.reindexing import Limits, reindex
+
+    pseudonyms = load_pseudonyms(make=False)
+    memory_bytes = MEMORY_BYTES if settings.memory_mib is None else settings.memory_mib * 2**20
+    where = encoder_name if encoder_name == "pixels" else str(Path(encoder_name).resolve())
+    with Gallery.open(directory) as gallery:
+        encoder = load_encoder(
+            encoder_name,
+            runtime=settings.runtime,
+            precision=settings.precision,
+            mask_burned_in=gallery.encoder.masked,
+        )
+        report = reindex(
+            gallery,
+            encoder,
+            pseudonyms,
+            encoder_path=where,
+            limits=Limits(settings.workers, settings.timeout_s, memory_bytes),
+            drop_missing=drop_missing,
+            on_progress=on_progress,
+        )
+    _make_matrices(directory)
+    return report
+
+
+def change_encoder(directory: Path, step: Literal["back", "forget", "cancel"]) -> dict[str, Any]:
+    """Goes back to the encoder before, forgets it, or gives up a change that is under way; the status after it."""
+    from ..upkeep.reindexing import cancel, forget_old, go_back, status
+
+    steps = {"back": go_back, "forget": forget_old, "cancel": cancel}
+    with Gallery.open(directory) as gallery:
+        steps[step](gallery)
+    _make_matrices(directory)
+    with Gallery.open(directory) as gallery:
+        return status(gallery)
+
+
+def encoder_status(directory: Path) -> dict[str, Any]:
+    """The encoders of a gallery, and how far a change has come."""
+    from ..upkeep.reindexing import status
+
+    with Gallery.open(directory) as gallery:
+        return status(gallery)
+
+
+def _make_matrices(directory: Path) -> None:
+    """So that the first search after a change need not wait, and what is not searched any more takes no room."""
+    from ..gallery.upkeep import compact
+
+    with Gallery.open(directory) as gallery, gallery.writing():
+        compact(gallery.store)
