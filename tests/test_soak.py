@@ -28,7 +28,7 @@ from cbmir.gallery.upkeep import compact
 from cbmir.upkeep import backup, remove, restore
 from cbmir.upkeep.reindexing import Limits, forget_old, go_back, reindex
 from soaking import ENCODERS, NUMBERS, PSEUDONYMS, VERSIONS, Image, current_encoder, id_of, known, patient_of, write
-from wards import index_ward
+from wards import every_byte, index_ward
 
 PATIENTS = 3
 IMAGES = st.tuples(*(st.integers(0, n - 1) for n in (PATIENTS, NUMBERS, VERSIONS)))
@@ -296,6 +296,9 @@ def test_many_processes_that_are_killed_lose_nothing(seconds: int, tmp_path: Pat
 
 def _compare(directory: Path, told: Told) -> None:
     assert told.ghosts == []
+    for path, data in every_byte(directory).items():
+        left = [name for name in told.removed if name.encode() in data or bytes.fromhex(name) in data]
+        assert not left, f"{path} still holds {len(left)} of those removed"
     with Gallery.open(directory) as gallery:
         assert gallery.verify() == {"ok": True, "records": gallery.count, "problems": []}
         records = gallery.records(gallery.ids())

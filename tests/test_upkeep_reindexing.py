@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,6 +74,24 @@ def test_every_image_is_encoded_again_and_the_gallery_changes_over(
             assert (now.encoder_fingerprint, now.encoder_path) == (NEW.fingerprint, "somewhere")
             assert [hit.id for hit in now.search_id(now.ids()[0])] == [hit.id for hit in fresh.search_id(now.ids()[0])]
             assert now.verify()["ok"]
+
+
+def test_what_a_manifest_says_of_the_modality_is_not_forgotten(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    """A volume has no word for it, and CT is shown by other windows."""
+    header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 12 12 6\nencoding: raw\nendian: little\n"
+    place = "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n\n"
+    values = np.random.default_rng(3).integers(-1000, 1500, (6, 12, 12)).astype("<i2")
+    (tmp_path / "a.nrrd").write_bytes((header + place).encode() + values.tobytes())
+    (tmp_path / "manifest.csv").write_text("path,modality\na.nrrd,CT\n")
+    found = []
+    for name, encoder in (("old", OLD), ("fresh", NEW)):
+        with Gallery.create(tmp_path / name, encoder, pseudonyms) as gallery:
+            assert index_ward(tmp_path / "manifest.csv", gallery, pseudonyms, encoder).added
+            if encoder is OLD:
+                assert reindex(gallery, NEW, pseudonyms).swapped
+            found.append(features(gallery))
+    assert found[0].keys() == found[1].keys()
+    assert all((found[0][record_id] == row).all() for record_id, row in found[1].items())
 
 
 def test_until_then_the_gallery_is_searched_under_the_old_one(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
@@ -150,7 +170,7 @@ def test_what_cannot_be_encoded_is_dropped_when_asked_for(gallery: Gallery, ward
 
 def test_images_that_come_meanwhile_are_encoded_too(gallery: Gallery, ward: Path, pseudonyms: Pseudonyms) -> None:
     """An index run in another process, between two commits."""
-    done = []
+    done: list[int] = []
 
     class Meanwhile(SketchEncoder):
         def encode(self, batch: Any) -> Any:
@@ -298,6 +318,14 @@ def test_an_image_that_failed_and_was_indexed_again_meanwhile_is_not_dropped(
     assert (report.swapped, report.records, report.dropped) == (True, N, 0)
     with Gallery.open(gallery.directory) as now:
         assert now.verify()["ok"]
+
+
+def test_an_image_of_no_file_is_told_and_not_tried_for_ever(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
+    """Only damage makes one."""
+    with closing(sqlite3.connect(gallery.directory / "gallery.sqlite")) as connection, connection:
+        connection.execute("UPDATE record SET file = 1000 WHERE number = 3")
+    with pytest.raises(BadGallery, match=r"1 images belong to no file.*verify --repair"):
+        reindex(gallery, NEW, pseudonyms)
 
 
 def test_a_lock_that_cannot_be_had_at_all_is_not_waited_for(gallery: Gallery, pseudonyms: Pseudonyms) -> None:

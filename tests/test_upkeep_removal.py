@@ -217,6 +217,18 @@ def test_reports_on_files_that_stay_stay(gallery: Gallery, ward: Path, pseudonym
     assert not report.exists()
 
 
+def test_what_a_killed_run_left_of_its_report_goes_and_what_is_no_report_is_found(
+    gallery: Gallery, pseudonyms: Pseudonyms
+) -> None:
+    one = of_patient(gallery, 1, pseudonyms)[0]
+    reports = gallery.directory / "reports"
+    for name in ("index-1.json.new", "index-2.html.new", "notes.txt"):
+        (reports / name).write_text(one)
+    removal = remove(gallery, "patient", ["MRN-1"], pseudonyms)
+    assert [one["file"] for one in removal.proof.found] == ["reports/notes.txt"]
+    assert not list(reports.glob("*.new"))
+
+
 def test_a_damaged_record_of_somebody_else_hides_nothing(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
     other = of_patient(gallery, 0, pseudonyms)[0]
     with closing(sqlite3.connect(gallery.directory / "gallery.sqlite")) as connection, connection:

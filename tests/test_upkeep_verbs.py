@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cbmir import report
+from cbmir.errors import BadGallery
+from cbmir.jobs import IndexSettings, index_into
+from cbmir.jobs.upkeep import reindex_images
+from cbmir.store import Store
+from cbmir.upkeep import reindexing
+from cbmir.upkeep.reindexing import ReindexReport, reindex
 from test_encoder import save
 from wards import write_image, write_ward
 
@@ -111,9 +120,6 @@ def test_a_gallery_is_backed_up_restored_and_exported(shell: Shell) -> None:
 
 
 def test_a_record_lost_to_damage_comes_back(shell: Shell) -> None:
-    import sqlite3
-    from contextlib import closing
-
     shell.ok("index", "ward", "--gallery", "d", "--workers", "0")
     with closing(sqlite3.connect(shell.home / "d" / "gallery.sqlite")) as connection, connection:
         connection.execute("UPDATE feature SET data = zeroblob(2304) WHERE record = 1")
@@ -167,18 +173,31 @@ def test_a_change_is_told_though_another_process_writes_just_then(
     """The matrices are made by the first search then."""
     shell.ok("index", "ward", "--gallery", "b", "--workers", "0")
     monkeypatch.setenv("CBMIR_KEY_FILE", str(shell.home / "key"))
-    swap = Store.swap_next
-    with ExitStack() as other:
+    with ExitStack() as held:
 
-        def swap_and_lose_the_turn(store: Store) -> None:
-            swap(store)
-            other.enter_context(Store.open(shell.home / "b"))
+        def reindex_then_somebody_writes(*args: Any, **options: Any) -> ReindexReport:
+            report = reindex(*args, **options)
+            held.enter_context(held.enter_context(Store.open(shell.home / "b")).writing())
+            return report
 
-        def busy(directory: Path) -> None:
-            raise BadGallery(f"another process is writing to the gallery {directory}; try again later")
+        monkeypatch.setattr(reindexing, "reindex", reindex_then_somebody_writes)
+        settings = IndexSettings(workers=0)
+        assert reindex_images(shell.home / "b", str(shell.home / "small"), settings=settings).swapped
 
-        monkeypatch.setattr(Store, "swap_next", swap_and_lose_the_turn)
-        assert jobs.reindex_images(shell.home / "b", str(shell.home / "small")).swapped
+
+def test_nobody_removes_between_an_index_run_and_its_reports(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may name an image: a removal looks through them when they are whole."""
+    monkeypatch.setenv("CBMIR_KEY_FILE", str(shell.home / "key"))
+    tried = []
+
+    def somebody_comes(*args: Any) -> None:
+        with Store.open(shell.home / "i") as store, pytest.raises(BadGallery, match="another process"), store.writing():
+            pass
+        tried.append(1)
+
+    monkeypatch.setattr(report, "write_index_report", somebody_comes)
+    index_into(shell.home / "i", [shell.home / "ward"], settings=IndexSettings(workers=0))
+    assert tried
 
 
 def test_another_key_removes_nothing(shell: Shell) -> None:

@@ -20,8 +20,8 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 ROW_GROUP = 4096
 """Rows of a Parquet file that are written together: 64 MB of 4,096 features."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a cell begins that a spreadsheet takes for a formula, the last four in full width (OWASP, CSV Injection)."""
 
 
 class _Form(Protocol):
@@ -66,10 +66,15 @@ def check_table(path: Path) -> None:
     """Raises UsageError, before any work is done, for a path that no table can be written to."""
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise UsageError(f"A table is a .csv or a .parquet file, not {path.name}.")
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise UsageError(f"{path} cannot be written: its folder is not there, or it is one.")
+    check_place(path)
     if path.suffix.lower() == ".parquet":
         _pyarrow()
+
+
+def check_place(path: Path) -> None:
+    """Raises UsageError for a path that no file can be written to."""
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise UsageError(f"{path} cannot be written: its folder is not there, or it is one.")
 
 
 def harmless(cell: Any) -> Any:

@@ -67,10 +67,20 @@ def _read(values: Sequence[str]) -> list[str]:
 @gallery_option
 @click.option("--encoder", "encoder_name", help="Directory or name of the encoder to go over to.")
 @click.option("--drop-missing", is_flag=True, help="Remove the images that cannot be encoded again, and swap.")
-@click.option("--status", "step", flag_value="status", help="Say which encoders the gallery has.")
-@click.option("--back", "step", flag_value="back", help="Make the encoder before the current one again.")
-@click.option("--forget-old", "step", flag_value="forget", help="Forget the encoder before and its features.")
-@click.option("--cancel", "step", flag_value="cancel", help="Give up a change that is under way.")
+@click.option("--status", "steps", flag_value="status", multiple=True, help="Say which encoders the gallery has.")
+@click.option(
+    "--back", "steps", flag_value="back", multiple=True, help="Make the encoder before the current one again."
+)
+@click.option(
+    "--forget-old", "steps", flag_value="forget", multiple=True, help="Forget the encoder before and its features."
+)
+@click.option(
+    "--cancel",
+    "steps",
+    flag_value="cancel",
+    multiple=True,
+    help="Give up a change that is under way, and its features.",
+)
 @click.option(
     "--timeout",
     "timeout_s",
@@ -88,7 +98,7 @@ def reindex(
     directory: Path,
     encoder_name: str | None,
     drop_missing: bool,
-    step: Literal["status", "back", "forget", "cancel"] | None,
+    steps: Sequence[Literal["status", "back", "forget", "cancel"]],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -101,9 +111,12 @@ def reindex(
     from ..jobs import IndexSettings
     from ..jobs.upkeep import change_encoder, encoder_status, reindex_images
 
-    if (encoder_name is None) == (step is None):
+    if len(steps) != (encoder_name is None):
         raise UsageError("Give --encoder, or one of --status, --back, --forget-old and --cancel.")
-    if step is not None:
+    if drop_missing and encoder_name is None:
+        raise UsageError("--drop-missing goes with --encoder.")
+    if steps:
+        [step] = steps
         told = encoder_status(directory) if step == "status" else change_encoder(directory, step)
         console.show(told, as_json, lambda found: list(_encoder_lines(found)))
         return

@@ -69,7 +69,8 @@ def repair(store: Store) -> dict[str, Any]:
     """
     repaired = store.repair(store.problems())
     for path in (store.directory / MATRICES).glob("*"):
-        path.unlink(missing_ok=True)
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
     compact(store)
     found = _told(store, store.problems())
     return found | {"repaired": {"dropped": list(repaired.dropped), "files_due": repaired.n_due}}

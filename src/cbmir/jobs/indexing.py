@@ -119,21 +119,22 @@ def index_refs(
         encoder = encoder_of(gallery, encoder_name)
         pseudonyms = load_pseudonyms(make=False)  # a new gallery has made it, another would not be that of an old one
         gallery.check_pseudonyms(pseudonyms)
-        if settings.readmit:
-            gallery.store.readmit()
-        report = index_source(
-            refs,
-            gallery,
-            encoder,
-            pseudonyms,
-            workers=settings.workers,
-            timeout_s=settings.timeout_s,
-            memory_bytes=memory_bytes,
-            duplicates=settings.duplicates,
-            total=total,
-            on_progress=on_progress,
-        )
-    write_index_report(json.loads(report.report.read_text(encoding="utf-8")), report.html)
+        with gallery.writing():  # until the reports are there, or `remove` would miss them
+            if settings.readmit:
+                gallery.store.readmit()
+            report = index_source(
+                refs,
+                gallery,
+                encoder,
+                pseudonyms,
+                workers=settings.workers,
+                timeout_s=settings.timeout_s,
+                memory_bytes=memory_bytes,
+                duplicates=settings.duplicates,
+                total=total,
+                on_progress=on_progress,
+            )
+            write_index_report(json.loads(report.report.read_text(encoding="utf-8")), report.html)
     return report
 
 

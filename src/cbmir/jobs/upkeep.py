@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import UsageError
+from ..errors import BadGallery, UsageError
 from ..gallery import Gallery
 from ..store import Unit
 from ..types import Progress
@@ -26,12 +27,16 @@ def remove_images(
     dry_run: bool = False,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Removes images and proves it, or says what would go. Raises UsageError for an empty value."""
+    """Removes images and proves it, or says what would go. Raises UsageError for a value that cannot be one."""
     from ..privacy import load_pseudonyms
     from ..upkeep import remove, what_would_go
 
     if not all(value.strip() for value in values):
         raise UsageError(f"An empty --{what} names nobody.")
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"A --{what} is no text in UTF-8.") from None
     pseudonyms = load_pseudonyms(make=False)
     with Gallery.open(directory) as gallery:
         if dry_run:
@@ -74,7 +79,8 @@ def reindex_images(
             drop_missing=drop_missing,
             on_progress=on_progress,
         )
-    _make_matrices(directory)
+    if report.swapped:
+        _make_matrices(directory)
     return report
 
 
@@ -85,7 +91,8 @@ def change_encoder(directory: Path, step: Literal["back", "forget", "cancel"]) -
     steps = {"back": go_back, "forget": forget_old, "cancel": cancel}
     with Gallery.open(directory) as gallery:
         steps[step](gallery)
-    _make_matrices(directory)
+    if step == "back":
+        _make_matrices(directory)
     with Gallery.open(directory) as gallery:
         return status(gallery)
 
@@ -99,8 +106,10 @@ def encoder_status(directory: Path) -> dict[str, Any]:
 
 
 def _make_matrices(directory: Path) -> None:
-    """So that the first search after a change need not wait, and what is not searched any more takes no room."""
+    """So that the first search after a change need not wait, and what is not searched any more takes no room. While
+    another process writes that is left to the first search.
+    """
     from ..gallery.upkeep import compact
 
-    with Gallery.open(directory) as gallery, gallery.writing():
+    with suppress(BadGallery), Gallery.open(directory) as gallery, gallery.writing():
         compact(gallery.store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ..index.matrix import open_matrix
-from ..privacy import HANDLE_DIGITS
+from ..privacy import HANDLE_DIGITS, PSEUDONYM_DIGITS
 from ..store import OWNERS, State, Store, StoredFile
 from ..store.rows import chunks
 from ..types import Record
@@ -18,7 +19,7 @@ from .traces import MOST_PIECES, PIECE, Finder, pieces
 
 Kind = Literal["ids", "pseudonyms", "pixel digests", "handles", "sealed places", "features", "eight-bit features"]
 
-
+_NAME = re.compile(rf"[0-9a-f]{{{PSEUDONYM_DIGITS}}}")
 _PARTS = 64  # of a matrix that is looked through
 
 
@@ -51,6 +52,10 @@ class Evidence:
         if len(file.place) >= PIECE:
             here[file.place[:PIECE]] = "sealed places"
 
+    def add_handles(self, handles: Iterable[str]) -> None:
+        """Of files that are forgotten."""
+        self.of_images.update({handle[:HANDLE_DIGITS].encode(): "handles" for handle in handles if handle})
+
     def add_features(self, store: Store, ids: Sequence[str]) -> None:
         """Pieces of every row of every layer of every encoder, and of its eight-bit copy where there is one."""
         layers = list(_layers(store))
@@ -66,10 +71,10 @@ class Evidence:
                 codes = base.exact.coarse.codes[places[places >= 0]]
                 self.of_images.update(dict.fromkeys(pieces(codes, most), "eight-bit features"))
 
-    def sequences(self, files_gone: Iterable[str]) -> dict[bytes, Kind]:
-        """All that is looked for, when the files of these names are forgotten."""
+    def sequences(self, store: Store) -> dict[bytes, Kind]:
+        """All that is looked for, once the images have left the store: of files those that it has forgotten."""
         found = dict(self.of_images)
-        for name in files_gone:
+        for name in self.of_files.keys() - store.files_named(list(self.of_files)).keys():
             found.update(self.of_files[name])
         return found
 
@@ -77,8 +82,9 @@ class Evidence:
         self.of_images.update(dict.fromkeys(_both(digits), kind))
 
 
-def _both(digits: str) -> tuple[bytes, bytes]:
-    return digits.encode(), bytes.fromhex(digits)
+def _both(digits: str) -> tuple[bytes, ...]:
+    """None of what is no name: a damaged record has it, and `verify` tells."""
+    return (digits.encode(), bytes.fromhex(digits)) if _NAME.fullmatch(digits) else ()
 
 
 def _layers(store: Store) -> Iterator[tuple[str, State]]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import BadGallery, UsageError
 from ..gallery import Gallery
 from ..store import Block
-from ..tables import TABLE_SUFFIXES, ColumnType, TableFile, check_table
+from ..tables import TABLE_SUFFIXES, ColumnType, TableFile, check_place
 from ..types import Progress, Record
 
 SUFFIXES = (".npz", *TABLE_SUFFIXES, ".trec")
@@ -53,24 +53,29 @@ def export(
     suffix = to.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"An export ends in {', '.join(SUFFIXES)}, and not as {to.name} does.")
-    if to.is_dir() or not to.resolve().parent.is_dir():
-        raise UsageError(f"{to} cannot be written: its folder is not there, or it is one.")
+    check_place(to)
+    if to.resolve().is_relative_to(gallery.directory.resolve()):
+        raise UsageError("An export does not lie in the gallery itself: give --to another folder.")
     of_layer = gallery.layer_named(layer)
     if suffix == ".trec":
         n_rows = _write_run(gallery, to, of_layer, k, on_progress)
     elif suffix == ".npz":
         n_rows = _write_arrays(gallery, to, of_layer, on_progress)
     else:
-        check_table(to)
         with_features = suffix == ".parquet" or layer is not None
         n_rows = _write_table(gallery, to, of_layer, with_features, on_progress)
     return {"file": str(to), "records": n_rows, "layer": of_layer, "encoder": gallery.encoder_fingerprint}
 
 
 def _records(gallery: Gallery, layer: str) -> Iterator[tuple[list[Record], Block]]:
+    """All records and their features. In a snapshot. Raises BadGallery at the end when some have none."""
+    n_records = 0
     for block in gallery.store.blocks(layer):
         records = gallery.records(block.ids)
         yield [records[record_id] for record_id in block.ids], block
+        n_records += len(records)
+    if n_records != gallery.count:
+        raise BadGallery("some images have no features: `cbmir verify` says what is wrong")
 
 
 def _fixed(record: Record, column: str) -> Any:
@@ -129,8 +134,6 @@ def _write_arrays(gallery: Gallery, to: Path, layer: str, on_progress: Progress 
                             values += [_fixed(record, name) for record in records]
                         if on_progress:
                             on_progress(len(gathered["id"]), n_rows)
-                if len(gathered["id"]) != n_rows:
-                    raise BadGallery("some images have no features: `cbmir verify` says what is wrong")
                 for name, kind in FIXED.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                         np.lib.format.write_array(file, _array(gathered.pop(name), kind), allow_pickle=False)

@@ -99,7 +99,7 @@ def reindex(
         run.encode_all()
         with run.writing():
             lacking = gallery.store.audit_next()
-            if any(run.is_untried(record_id, gallery.store.file_of(record_id)) for record_id in lacking):
+            if run.has_untried(lacking):
                 continue  # another process has just added them, or brought their files back
             if lacking and drop_missing:
                 gallery.store.remove("id", lacking, lambda record: ())
@@ -142,7 +142,7 @@ def forget_old(gallery: Gallery) -> None:
 
 
 def cancel(gallery: Gallery) -> None:
-    """Gives up a change that is under way, with the features it has made."""
+    """Gives up a change that is under way, and forgets its features: those of the encoder before, if it went there."""
     with _writing(gallery):
         _required(gallery, "next", "is not going over to another encoder")
         gallery.store.drop_next()
@@ -260,10 +260,16 @@ class _Run:
                 )
             yield
 
-    def is_untried(self, record_id: str, file: StoredFile | None) -> bool:
-        """Whether this run has not failed at an image of this file as the gallery knows it."""
+    def has_untried(self, ids: Sequence[str]) -> bool:
+        """Whether any of these images is one that a further pass would try."""
+        files = {record_id: self.gallery.store.file_of(record_id) for record_id in ids}
+        if lost := sum(file is None for file in files.values()):
+            raise BadGallery(f"{lost} images belong to no file, and no change is made: `cbmir verify --repair` first")
+        return any(self._is_untried(record_id, file) for record_id, file in files.items() if file)
+
+    def _is_untried(self, record_id: str, file: StoredFile) -> bool:
         failed = self.failed.get(record_id)
-        return failed is None or file is None or failed[0] != _state(file)
+        return failed is None or failed[0] != _state(file)
 
     def encode_all(self) -> None:
         """Every image that lacks features and was not tried before, in the order of their files."""
@@ -275,8 +281,8 @@ class _Run:
     def _encode(self, due: Iterable[Pending]) -> None:
         there = []
         for _, file, ids in due:
-            new = [record_id for record_id in ids if self.is_untried(record_id, file)]
-            ref = ref_of(file, self.pseudonyms) if new else None
+            new = [record_id for record_id in ids if self._is_untried(record_id, file)]
+            ref = self._ref(file, new)
             if ref is not None and not is_gone(ref):
                 there.append(_Due(file, new, ref))
             else:
@@ -294,6 +300,14 @@ class _Run:
         with closing(extracted) as stream:
             for batch in _batches(zip(there, stream, strict=True)):
                 self._commit(batch)
+
+    def _ref(self, file: StoredFile, ids: Sequence[str]) -> ImageRef | None:
+        """As its source gave it: where a manifest has said the modality, the record alone still knows, and the window
+        of a volume depends on it. None where no image is left, or its place is not known.
+        """
+        records = list(self.gallery.store.records(ids).values())
+        ref = ref_of(file, self.pseudonyms) if records else None
+        return replace(ref, modality=records[0].modality) if ref else None
 
     def _commit(self, batch: Sequence[tuple[_Due, Extracted]]) -> None:
         """Features stay out whose file the gallery knows otherwise than it was read: it has changed, or another process

@@ -26,6 +26,7 @@ from .evidence import Evidence, Kind, counted, still_there
 from .traces import search_folder
 
 REPORTS = "reports"
+_REPORT_ENDS = (".json", ".html", ".json.new", ".html.new")  # the last two where a run was killed
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,14 @@ def remove(
         n_records, n_files = 0, 0
         if chosen.names:
             gone = store.remove(what, chosen.names, digests_left_by(pseudonyms, what))
+            evidence.add_handles(gone.handles)  # also of copies that waited behind the images
             n_records, n_files = gone.n_records, gone.n_files
         compact(store)
-        reports = _delete_reports(gallery.directory, evidence)
+        sequences = evidence.sequences(store)
+        reports = _delete_reports(gallery.directory, sequences)
         store.scrub(store.generation(), smaller=True)  # waits for whoever still reads what was there before,
         compact(store)  # and may just have made matrices of it
-        proof = _prove(store, evidence, on_progress)
+        proof = _prove(store, sequences, on_progress)
     return Removal(n_records, n_files, len(chosen.before), reports, proof)
 
 
@@ -160,20 +163,19 @@ def _evidence(store: Store, what: Unit, chosen: _Chosen) -> Evidence:
     return evidence
 
 
-def _delete_reports(directory: Path, evidence: Evidence) -> int:
+def _delete_reports(directory: Path, sequences: Mapping[bytes, Kind]) -> int:
     """Run reports that name an image or a file that is gone, each with its page; how many."""
     folder = directory / REPORTS
-    where, _, _ = search_folder(folder, list(evidence.sequences(evidence.of_files)))
-    stems = {path.with_suffix("") for paths in where.values() for path in paths}
+    where, _, _ = search_folder(folder, list(sequences))
+    named = {str(path) for paths in where.values() for path in paths}
+    stems = {name.removesuffix(end) for name in named for end in _REPORT_ENDS if name.endswith(end)}
     for stem in stems:
-        for suffix in (".json", ".html"):
-            (folder / stem).with_suffix(suffix).unlink(missing_ok=True)
+        for end in _REPORT_ENDS:
+            (folder / f"{stem}{end}").unlink(missing_ok=True)
     return len(stems)
 
 
-def _prove(store: Store, evidence: Evidence, on_progress: Progress | None) -> Proof:
-    forgotten = evidence.of_files.keys() - store.files_named(list(evidence.of_files)).keys()
-    sequences = evidence.sequences(forgotten)
+def _prove(store: Store, sequences: Mapping[bytes, Kind], on_progress: Progress | None) -> Proof:
     where, n_files, n_bytes = search_folder(store.directory, list(sequences), on_progress)
     shared = still_there(store, where) if where else set()
     found: dict[tuple[str, Kind], int] = {}
