@@ -25,7 +25,7 @@ from measure import ORGAN24_GALLERY, Row, table
 SIZES = ((5_000, 4096), (200_000, 512), (1_000_000, 256))
 N_GROUPS = 24
 K = 10
-REPEATS = 31
+REPEATS, ROUNDS, PAUSE_S = 33, 3, 0.15
 WHOLE, CLASS, FILTER, SLACK_MS, FASTER = 1.3, 1.5, 2.0, 0.2, 3.0
 """What a search may take, in times of a bare scan of the bytes it has to read (where these are few, and some
 more for the call itself); how much faster two passes are."""
@@ -61,14 +61,18 @@ def bare_scan(rows: Float32, query: Float32) -> Float32:
 
 
 def medians_ms(*calls: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Median milliseconds of each, taken in turns so that what else the machine does falls on all."""
+    """Median milliseconds of each, in rounds so that what else the machine does falls on all. Before each turn there
+    is a pause: threads of BLAS spin for a while after their work, on a core that the next call may want.
+    """
     times: list[list[float]] = [[] for _ in calls]
-    for turn in range(repeats + 2):
+    for _ in range(ROUNDS):
         for kept, call in zip(times, calls, strict=True):
-            started = time.perf_counter()
-            call()
-            if turn >= 2:  # the first turns bring memory and caches in
-                kept.append((time.perf_counter() - started) * 1000)
+            time.sleep(PAUSE_S)
+            for turn in range(repeats // ROUNDS + 2):
+                started = time.perf_counter()
+                call()
+                if turn >= 2:  # the first turns bring memory and caches in
+                    kept.append((time.perf_counter() - started) * 1000)
     return [statistics.median(kept) for kept in times]
 
 

@@ -6,8 +6,11 @@ scan finds; `place` says which position a row of a part has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +24,9 @@ Array = npt.NDArray[Any]
 Multiply = Callable[[Array, Float32], object]
 """Puts the products of a block of rows (m, dim) with the query into its second argument, float32 (m,)."""
 
+CORES = len(os.sched_getaffinity(0))
+_SHARE_BYTES = 1 << 24  # of the rows of a part for each thread; to wake one takes as long as to read some megabytes
+_SCATTERED = 8  # a byte of a picked row takes about so much longer than one of a run
 _STRIPES = 64  # a scan is cut into this many stripes to bound the k-th smallest value without sorting
 _SPAN = 256  # rows of a filter are looked at by so many rows of the matrix
 _GATHERED_BYTES = 1 << 19  # gathered at once: stays in the second-level cache until it is multiplied
@@ -118,21 +124,55 @@ def places_of(positions: Int, parts: Sequence[Part]) -> Int:
     return np.concatenate([NO_POSITIONS, *found])
 
 
-def products(rows: Array, parts: Sequence[Part], multiply: Multiply, dense: float) -> Float32:
+def products(rows: Array, parts: Sequence[Part], multiply: Multiply, dense: float, *, threads: bool = False) -> Float32:
     """The products of all rows of the parts with the query, float32, counted along the parts.
 
-    dense: with so large a part of a span picked, reading all of it is as fast as gathering.
+    dense: with so large a part of a span picked, reading all of it is as fast as gathering. threads: `multiply` starts
+    none of its own, and lets others run meanwhile: large parts are cut into one share for each core.
     """
     out = np.empty(size_of(parts), np.float32)
     start = 0
     for part in parts:
         here = out[start : start + part.size]
-        if part.picked is None:
-            multiply(rows[part.start : part.stop], here)
+        cost = part.size * rows.shape[1] * rows.itemsize * (1 if part.picked is None else _SCATTERED)
+        n_shares = min(CORES, cost // _SHARE_BYTES) if threads else 1
+        if n_shares > 1:
+            cuts = [part.size * share // n_shares for share in range(n_shares + 1)]
+            shares = [(_share(part, *cut), here[slice(*cut)]) for cut in pairwise(cuts)]
+            waiting = [_pool().submit(_multiply, rows, *share, multiply, dense) for share in shares[1:]]
+            _multiply(rows, *shares[0], multiply, dense)
+            for share in waiting:
+                share.result()
         else:
-            _multiply_picked(rows, part.picked, multiply, dense, here)
+            _multiply(rows, part, here, multiply, dense)
         start += part.size
     return out
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, CORES - 1), "cbmir-scan")
+
+
+def in_pieces(parts: Sequence[Part], size: int) -> Iterator[Part]:
+    """The same rows in parts of at most so many."""
+    for part in parts:
+        for first in range(0, part.size, size):
+            yield _share(part, first, min(first + size, part.size))
+
+
+def _share(part: Part, first: int, last: int) -> Part:
+    """Its rows from first to before last."""
+    if part.picked is None:
+        return replace(part, start=part.start + first, stop=part.start + last)
+    return replace(part, picked=part.picked[first:last])
+
+
+def _multiply(rows: Array, part: Part, out: Float32, multiply: Multiply, dense: float) -> None:
+    if part.picked is None:
+        multiply(rows[part.rows], out)
+    else:
+        _multiply_picked(rows, part.picked, multiply, dense, out)
 
 
 def _multiply_picked(rows: Array, picked: Int, multiply: Multiply, dense: float, out: Float32) -> None:

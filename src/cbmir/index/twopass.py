@@ -20,14 +20,15 @@ import numpy.typing as npt
 
 from ..types import Float32, Int
 from . import Float64
-from .parts import Bounds, Part, place, products
+from .parts import Bounds, Part, in_pieces, place, products
 
 Int8 = npt.NDArray[np.int8]
 
 LEVELS = 127
 MAX_DIM = 2**31 // LEVELS**2  # the sum of so many products of eight-bit numbers fits 32 bits
 _BLOCK = 4096
-_DENSE = 0.25  # of a run of rows; reading such a part of it costs as much as all of it (200,000 x 512, 1,000,000 x 256)
+_PIECE = 1 << 15  # rows: what is computed of so many stays in the cache, and in memory that is already there
+_DENSE = 0.12  # of a run of rows; reading such a part of it costs as much as all of it (200,000 x 512, 1,000,000 x 256)
 _SLACK = np.float32(64 * np.finfo(np.float32).eps / 2)
 """Part of |x - m|^2 + |p|^2 + penalty that a dozen float32 operations on numbers no larger can be wrong by."""
 _TINY = 1e-30  # this part of it is more than anything a key can lose where float32 underflows, set to zero or not
@@ -59,10 +60,10 @@ class Coarse:
             for weights in ((1 - _SLACK, -2 * root, -2 * rest_root), (2 * _SLACK, 4 * root, 4 * rest_root))
         )
         key = code.astype(np.int8)
-        lower = products(self.codes, parts, lambda rows, out: multiply(rows, key, out), _DENSE)
+        lower = products(self.codes, parts, lambda rows, out: multiply(rows, key, out), _DENSE, threads=True)
         with np.errstate(over="ignore", invalid="ignore"):  # of norms so large that the bounds are of no use
             start = 0
-            for part in parts:
+            for part in in_pieces(parts, _PIECE):
                 here = lower[start : start + part.size]
                 np.multiply(here, self.scales[part.rows], out=here)
                 np.subtract(low @ self.terms[:, part.rows], here, out=here)
