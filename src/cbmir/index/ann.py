@@ -36,7 +36,7 @@ Kind = Literal["hnsw", "ivfpq"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 PAYS_FROM = 200_000_000
-"""Features (rows x dim) from which on the exact search takes more than 10 ms (benchmarks/bench_growth.py): less nobody
+"""Features (rows x dim) from which on the exact search takes about 10 ms (benchmarks/bench_growth.py): less nobody
 feels, and an approximate index costs minutes to make and a second copy of the features in memory."""
 
 RECALL_AT, SAMPLE = 10, 200
