@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cbmir.privacy import Pseudonyms
+from wards import write_ward
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -23,6 +24,12 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def pseudonyms() -> Pseudonyms:
     return Pseudonyms(b"a key for tests, 32 bytes long..")
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Path:
+    """A folder of DICOM files of three patients."""
+    return write_ward(tmp_path / "ward")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import resource
-import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from cbmir.index.ann import build_ann, with_ann
 from cbmir.index.matrix import Matrix, compact, open_matrix
 from cbmir.store import Entry, Store
 from cbmir.types import Record
-from stores import CARD, file_named
+from stores import CARD, file_named, largest_file
 
 pytest.importorskip("faiss")
 
@@ -158,17 +156,9 @@ def test_it_is_read_once_and_only_for_a_search_that_uses_it(store: Store, monkey
 
 
 def test_a_full_disk_is_told_and_what_there_was_stays(store: Store) -> None:
-    """A real limit: no file of this process may grow beyond some bytes."""
     build_ann(store, "code")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-        with pytest.raises(BadGallery, match="cannot be written"):
-            build_ann(store, "code")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with largest_file(20_000), pytest.raises(BadGallery, match="cannot be written"):
+        build_ann(store, "code")
     assert not list((store.directory / "matrix").glob("*.new"))
     assert opened(store).index.search(np.zeros(DIM, np.float32), 3).by == "ann"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -18,7 +16,7 @@ from cbmir.index import matrix as matrices
 from cbmir.index.matrix import Matrix, building, compact, open_matrix, problems
 from cbmir.store import Entry, Store
 from cbmir.types import Record
-from stores import CARD, LAYERS, entry, file_named, new_store
+from stores import CARD, LAYERS, entry, file_named, largest_file, new_store
 
 
 @pytest.fixture
@@ -337,18 +335,10 @@ def test_one_process_builds_and_the_others_take_what_it_has_made(store: Store, m
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real limit: no file of this process may grow beyond some bytes."""
     with Store.open(store.directory) as other:
         other.add([entry("a", *(f"{n:04}" for n in range(2000)))])
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
-        with pytest.raises(BadGallery, match="cannot be used: File too large"):
-            open_matrix(store, "mean")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with largest_file(30_000), pytest.raises(BadGallery, match="cannot be used: File too large"):
+        open_matrix(store, "mean")
     assert files(store) == {}
     assert len(open_matrix(store, "mean").index) == 2000
 

@@ -18,15 +18,10 @@ from cbmir.gallery import Gallery
 from cbmir.privacy import Pseudonyms
 from cbmir.tables import TableFile, harmless
 from cbmir.upkeep import backup, export, remove, restore
-from wards import SketchEncoder, index_ward, write_image, write_ward
+from wards import SketchEncoder, index_ward, write_image
 
 ENCODER = cast(Any, SketchEncoder())
 N = 21
-
-
-@pytest.fixture
-def ward(tmp_path: Path) -> Path:
-    return write_ward(tmp_path / "ward")
 
 
 @pytest.fixture

@@ -20,15 +20,10 @@ from cbmir.privacy import Pseudonyms
 from cbmir.sources import open_source
 from cbmir.upkeep import reindexing, remove
 from cbmir.upkeep.reindexing import Lacking, cancel, forget_old, go_back, reindex, status
-from wards import SketchEncoder, index_ward, write_image, write_ward
+from wards import SketchEncoder, index_ward, write_image
 
 OLD, NEW = cast(Any, SketchEncoder()), cast(Any, SketchEncoder(turned=True))
 N = 21
-
-
-@pytest.fixture
-def ward(tmp_path: Path) -> Path:
-    return write_ward(tmp_path / "ward")
 
 
 @pytest.fixture

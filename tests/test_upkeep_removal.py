@@ -18,15 +18,10 @@ from cbmir.store import Store
 from cbmir.upkeep import removal as removals
 from cbmir.upkeep import remove, what_would_go
 from cbmir.upkeep.reindexing import reindex
-from wards import SketchEncoder, every_byte, index_ward, write_image, write_ward
+from wards import SketchEncoder, every_byte, index_ward, write_image
 
 ENCODER = cast(Any, SketchEncoder())
 PER_PATIENT = 7
-
-
-@pytest.fixture
-def ward(tmp_path: Path) -> Path:
-    return write_ward(tmp_path / "ward")
 
 
 @pytest.fixture

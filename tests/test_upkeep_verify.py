@@ -15,15 +15,10 @@ from cbmir.gallery import Gallery
 from cbmir.gallery.upkeep import repair, verify
 from cbmir.privacy import Pseudonyms
 from cbmir.upkeep.reindexing import reindex
-from wards import SketchEncoder, index_ward, write_ward
+from wards import SketchEncoder, index_ward
 
 OLD, NEW = cast(Any, SketchEncoder()), cast(Any, SketchEncoder(turned=True))
 N = 21
-
-
-@pytest.fixture
-def ward(tmp_path: Path) -> Path:
-    return write_ward(tmp_path / "ward")
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would take for a formula at the start of a cell of text."""
+from ..tables import harmless
 
 Cell = str | int | float | None
 
@@ -22,7 +20,7 @@ def write_table(told: Mapping[str, Any], out: Path) -> Path:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: safe(cell) for name, cell in row.items()} for row in rows)
+    writer.writerows({name: harmless(cell) for name, cell in row.items()} for row in rows)
     write_text(out / "table.csv", stream.getvalue())
     return out / "table.csv"
 
@@ -52,8 +50,3 @@ def csv_row(method: Mapping[str, Any], finer: str | None) -> dict[str, Cell]:
         "seconds_to_fit": method["seconds_to_fit"],
         "ms_per_query_image": method["ms_per_query"],
     }
-
-
-def safe(cell: Cell) -> Cell:
-    """Text that a spreadsheet cannot take for a formula; numbers as they are."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

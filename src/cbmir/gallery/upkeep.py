@@ -10,9 +10,9 @@ from ..errors import BadGallery
 from ..index.matrix import compact as compact_matrices
 from ..index.matrix import problems as matrix_problems
 from ..privacy import Pseudonyms
-from ..store import OWNERS, Digests, Problem, Store
+from ..store import Digests, Problem, Store
 from ..store.entries import ProblemKind
-from ..types import Record
+from ..types import OWNERS, Record
 
 MATRICES = "matrix"
 

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..store import OWNERS
-from ..types import Int, Record
+from ..types import OWNERS, Int, Record
 from .arrays import Array, Arrays, Writer
 from .exact import order_of, slices_of
 

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..store import OWNERS, Block, Store
-from ..types import Int, Record
+from ..store import Block, Store
+from ..types import OWNERS, Int, Record
 from .columns import Gathered, Records
 from .exact import ExactIndex, order_of, slices_of, squared_norms
 from .layered import LayeredIndex

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadGallery
-from ..store import OWNERS, Store
+from ..store import Store
 from ..store.database import sentences
-from ..types import Bool, Int
+from ..types import OWNERS, Bool, Int
 from . import NO_POSITIONS, Index
 from .arrays import Arrays, in_memory, open_arrays, written
 from .columns import Column, Columns, Gathered, Records, write_columns

@@ -19,7 +19,7 @@ from . import checks, removal, staging
 from .backup import write_backup
 from .changes import forget_changes, move_on
 from .database import connect_existing, create_database, sentences, take_lock, transaction
-from .entries import OWNERS, Added, Block, Entry, Gone, Pending, Problem, Removed, Repaired, StoredFile, Unit
+from .entries import Added, Block, Entry, Gone, Pending, Problem, Removed, Repaired, StoredFile, Unit
 from .owners import owners_that_left
 from .reading import Reader
 from .removal import Digests
@@ -30,7 +30,7 @@ from .survey import Survey
 from .writing import Writer
 
 __all__ = [
-    "OWNERS", "Added", "Block", "Digests", "Entry", "Gone", "Pending", "Problem", "Removed", "Repaired", "State",
+    "Added", "Block", "Digests", "Entry", "Gone", "Pending", "Problem", "Removed", "Repaired", "State",
     "Store", "StoredFile", "Survey", "Unit",
 ]  # fmt: skip
 

@@ -11,8 +11,6 @@ import numpy as np
 from ..errors import GIVING_IMAGES, BadGallery, Outcome
 from ..types import Float32, Record
 
-OWNERS = ("patient", "study", "series")
-
 Unit = Literal["id", "patient", "study", "series"]
 """What is removed as a whole: an image, or all images of one owner."""
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadGallery
-from ..types import Float32, Record
+from ..types import OWNERS, Float32, Record
 from .changes import changes_since, generation_of
 from .database import is_writable, sentences
-from .entries import OWNERS, Block, StoredFile, Unit
+from .entries import Block, StoredFile, Unit
 from .removal import column_of, is_erased
 from .rows import FILE, FILE_OF_F, RECORD, is_whole, record_of, told, vector_of, where_in
 from .staging import State, layers_of, number_of

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..index.matrix import open_matrix
 from ..privacy import HANDLE_DIGITS, PSEUDONYM_DIGITS
-from ..store import OWNERS, State, Store, StoredFile
+from ..store import State, Store, StoredFile
 from ..store.rows import chunks
-from ..types import Record
+from ..types import OWNERS, Record
 from .traces import MOST_PIECES, PIECE, Finder, pieces
 
 Kind = Literal["ids", "pseudonyms", "pixel digests", "handles", "sealed places", "features", "eight-bit features"]
