@@ -1,5 +1,5 @@
 """`index.search` beside a bare BLAS scan of the bytes it has to read: everything, inside a class, behind a filter; and
-the eight-bit first pass beside the exact search without it.
+the eight-bit first pass beside the exact search without it; and what re-ranking takes.
 
 python benchmarks/bench_search.py [--small]
 """
@@ -18,11 +18,15 @@ from cbmir.index import NO_POSITIONS, Index, Scope
 from cbmir.index.exact import ExactIndex, from_features
 from cbmir.index.parts import candidates, parts_of
 from cbmir.index.twopass import coarse_of
+from cbmir.rerank import Aqe, KReciprocal
+from cbmir.search import search
 from cbmir.store import Store
 from cbmir.types import Float32, Int
 from measure import ORGAN24_GALLERY, Row, table
 
 SIZES = ((5_000, 4096), (200_000, 512), (1_000_000, 256))
+RERANKED, RERANKED_MS = (200_000, 256), 500
+"""The gallery whose rankings are re-ranked, and what such a search may take."""
 N_GROUPS = 24
 K = 10
 REPEATS, ROUNDS, PAUSE_S = 33, 3, 0.15
@@ -94,7 +98,25 @@ def rows(sizes: tuple[tuple[int, int], ...] = SIZES) -> list[Row]:
     for n_rows, dim in sizes:
         index = gallery(n_rows, dim)
         found += [*_scans(index), *_two_passes(f"{n_rows:,} x {dim}", index)]
-    return [*found, *_on_organ24()]
+    return [*found, *_reranked(*RERANKED), *_on_organ24()]
+
+
+def _reranked(n_rows: int, dim: int) -> list[Row]:
+    """Searches as a gallery has them, with the parameters of the papers and the widest that are tuned."""
+    index = gallery(n_rows, dim)
+    index = replace(index, coarse=coarse_of(index.rows))
+    query = query_of(index)
+    ways = (None, Aqe(50, 3.0), KReciprocal(20, 6, 0.3), KReciprocal(80, 12, 0.3))
+    times = medians_ms(*(lambda how=how: search(index, query, k=K, reranking=how) for how in ways))
+    return [
+        Row(
+            f"search {n_rows:,} x {dim}, k = {K}, {how or 'not re-ranked'}",
+            f"{ms:.1f} ms",
+            f"<= {RERANKED_MS} ms" if how else "",
+            ms <= RERANKED_MS if how else None,
+        )
+        for how, ms in zip(ways, times, strict=True)
+    ]
 
 
 def _scans(index: ExactIndex) -> list[Row]:

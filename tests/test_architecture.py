@@ -19,8 +19,8 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 ORDER = [
     "errors", "files", "tables", "types", "vocabulary", "privacy", "marks", "archives", "sources", "images",
     "windowing", "shrinking", "preprocess", "display", "images.worker", "metrics", "networks",
-    "runtime", "encoder", "extract", "store", "places", "index", "where", "search", "fusion", "calibrate", "gallery",
-    "ingest", "upkeep",
+    "runtime", "encoder", "extract", "store", "places", "index", "where", "rerank", "search",
+    "rerank_fit", "fusion", "calibrate", "gallery", "ingest", "upkeep",
     "dataset", "recipes", "packing", "fitting", "train", "distances", "baselines", "evaluate", "figures", "report",
     "benchmark", "crossval", "jobs", "demo",
     "console", "cli", "__main__",

@@ -98,8 +98,8 @@ def test_a_ranking_tells_what_was_asked_and_what_should_be_known() -> None:
     )  # fmt: skip
     document = console.ranking_document(ranking)
     assert {name: value for name, value in document.items() if name not in ("query", "hits")} == {
-        "where": "a=b\n", "offset": 2, "order": "least", "grouped_by": "patient", "n_candidates": 1, "n_allowed": 9,
-        "feedback": {"like": ["l"], "unlike": ["u"]}, "notes": ["one", "two"], "by": "ann",
+        "where": "a=b\n", "offset": 2, "order": "least", "rerank": "none", "grouped_by": "patient", "n_candidates": 1,
+        "n_allowed": 9, "feedback": {"like": ["l"], "unlike": ["u"]}, "notes": ["one", "two"], "by": "ann",
     }  # fmt: skip
     assert (document["query"]["id"], document["query"]["ids"]) == (None, ["q", "r"])
     assert console.ranking_lines(document) == [

@@ -544,6 +544,21 @@ def test_what_cannot_be_evaluated_is_said_before_the_work(tmp_path: Path, pseudo
         evaluate_split(refs, ToyEncoder(), pseudonyms, relevant="finding")
     with pytest.raises(UsageError, match="no query has view=axial"):
         evaluate_split(refs, ToyEncoder(), pseudonyms, apart=("view", "axial"))
+    with pytest.raises(UsageError, match=r"re-ranking by aqe needs parameters .* none for layer mean"):
+        evaluate_split(refs, ToyEncoder(), pseudonyms, rerank="aqe")
+
+
+def test_rankings_are_re_ranked_as_the_calibration_says(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    encoder = ToyEncoder()
+    encoder.calibration = {"rerank": {"mean": {"aqe": {"n": 2, "alpha": 0.0, "gain": 0.1}}}}
+    refs = manifest(write_images(tmp_path, TOYS))
+    document = evaluate_split(
+        refs, encoder, pseudonyms, bootstrap=FEW, workers=0, layers=["mean"], rerank="aqe"
+    ).metrics
+    assert document["rerank"] == "aqe"
+    assert document["efficiency"]["mean"]["hard"]["distances_per_query"] == 2
+    plain = evaluate_split(refs, encoder, pseudonyms, bootstrap=FEW, workers=0, layers=["mean"]).metrics
+    assert plain["rerank"] == "none"
 
 
 def test_a_side_without_a_readable_image_is_an_error(tmp_path: Path, pseudonyms: Pseudonyms) -> None:

@@ -104,6 +104,7 @@ def ranking_document(ranking: Ranking, frame_number: int | None = None) -> dict[
         "where": ranking.where,
         "offset": ranking.offset,
         "order": ranking.order,
+        "rerank": ranking.rerank,
         "grouped_by": ranking.grouped_by,
         "n_candidates": ranking.n_candidates,
         "n_allowed": ranking.n_allowed,
@@ -138,6 +139,7 @@ def _head(document: Mapping[str, Any]) -> str:
     words += [f"layer {query['layer']}", f"gate {query['gate']}"]
     words += [f"only {one_line(document['where'])}"] if document["where"] else []
     words += ["the least similar first"] if document["order"] == "least" else []
+    words += [f"re-ranked by {document['rerank']}"] if document["rerank"] != "none" else []
     words += ["approximate"] if document["by"] == "ann" else []
     words += [f"grouped by {document['grouped_by']}"] if document["grouped_by"] else []
     return ", ".join([*words, f"{_n(query['candidates'], 'image', 'images')} compared"])
@@ -215,7 +217,8 @@ def evaluation_lines(metrics: Mapping[str, Any]) -> list[str]:
         for layer, gates in metrics["retrieval"].items()
         for gate, values in gates.items()
     ]
-    lines = [f"{metrics['n_queries']} queries in a gallery of {metrics['n_gallery']} images"]
+    again = "" if metrics["rerank"] == "none" else f", re-ranked by {metrics['rerank']}"
+    lines = [f"{metrics['n_queries']} queries in a gallery of {metrics['n_gallery']} images{again}"]
     lines += table(["layer", "gate", "mAP", "macro", "P@1", "P@10", "mAP 95 %"], rows)
     if classes := metrics["classification"]:
         names = ("top1", "macro_precision", "macro_recall", "F1")

@@ -59,7 +59,7 @@ def least_similar(index: Index, queries: Float32, k: int, scope: Scope) -> Found
     positions = _compared(index, scope)
     nearest = np.zeros(len(index), np.float32)
     nearest[positions] = reduce(np.minimum, _distances(index, queries, positions))
-    return _chosen(index.rank(nearest, scope), slice(k))
+    return index.rank(nearest, scope).at(slice(k))
 
 
 def best_of_each(find: Callable[[int], Found], owners: Int, k: int) -> Found:
@@ -69,7 +69,7 @@ def best_of_each(find: Callable[[int], Found], owners: Int, k: int) -> Found:
         found = find(depth)
         first = np.unique(owners[found.positions], return_index=True)[1]
         if len(first) >= k or len(found) < depth:
-            return _chosen(found, np.sort(first)[:k])
+            return found.at(np.sort(first)[:k])
         depth *= _FIRST_DEPTH
 
 
@@ -134,10 +134,6 @@ def _distances(index: Index, queries: Float32, positions: Int) -> Iterator[Float
     for start in range(0, len(queries), step):
         for line in index.distances(queries[start : start + step]):
             yield line if few else line[positions]
-
-
-def _chosen(found: Found, places: Int | slice) -> Found:
-    return replace(found, distances=found.distances[places], positions=found.positions[places], keys=found.keys[places])
 
 
 def _ranked(positions: Int, names: Names, keys: Sequence[npt.NDArray[Any]]) -> Int:

@@ -1,10 +1,10 @@
 """From a query's features to ranked positions: gates, hiding, the full ranking that evaluation uses.
 
-    search(index, query, *, k=10, gate="off", posterior=None, classes=(), tau=None, hidden=NO_POSITIONS, rows=None)
-        -> Found
+    search(index, query, *, k=10, gate="off", posterior=None, classes=(), tau=None, hidden=NO_POSITIONS, rows=None,
+           reranking=None) -> Found
     rocchio(query, liked, unliked) -> Float32    the query moved by what somebody judged
     rank_all(index, queries, *, gates=("off",), posterior=None, classes=(), tau=None, hidden=None,
-             distances=None)
+             distances=None, reranking=None)
         -> Iterator[dict[Gate, Found]]       one per query, in order; a Found per gate, over its whole ranking
 
 Both go through `scope_of`, which alone knows what a gate means, and through the index's one order: what is
@@ -16,6 +16,7 @@ ids)`; a position p of a Found is row origin[p] of those features, and the rank 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from .errors import UsageError
 from .index import NO_POSITIONS, Found, Index, Scope
 from .index.exact import ExactIndex
+from .rerank import Aqe, KReciprocal, Reranking, expanded, reordered, reranked
 from .types import Float32, Gate, Int
 
 ROCCHIO = (1.0, 0.75, 0.15)
@@ -45,6 +47,7 @@ def search(
     tau: float | None = None,
     hidden: Int = NO_POSITIONS,
     rows: Int | None = None,
+    reranking: Reranking | None = None,
 ) -> Found:
     """The k nearest rows the gate allows, or as many as there are.
 
@@ -55,7 +58,8 @@ def search(
     """
     if k < 1:
         raise UsageError("k must be at least 1")
-    return index.search(query, k, scope_of(gate, index.groups, posterior, classes, tau, hidden, rows))
+    scope = scope_of(gate, index.groups, posterior, classes, tau, hidden, rows)
+    return reranked(index, query[None], k, scope, reranking, lambda some, depth: index.search(some[0], depth, scope))
 
 
 def rank_all(
@@ -68,22 +72,52 @@ def rank_all(
     tau: float | None = None,
     hidden: Sequence[Int] | None = None,
     distances: Callable[[Float32], Float32] | None = None,
+    reranking: Reranking | None = None,
 ) -> Iterator[dict[Gate, Found]]:
     """The whole ranking of every query under every gate, in blocks of bounded memory.
 
     queries: float32 (b, dim). posterior: float32 (b, K) or None. hidden: per query, the positions left out.
     distances: from some queries (b, dim) to all rows of the index (b, n); None: the index's own, Euclidean.
-    Then it equals `search` with k as large as the index.
+    Then it equals `search` with k as large as the index. Only Euclidean rankings are re-ranked.
     """
+    if reranking is not None and distances is not None:
+        raise ValueError("re-ranking goes by Euclidean distance")
+
+    def scope(gate: Gate, row: int) -> Scope:
+        own = NO_POSITIONS if hidden is None else hidden[row]
+        return scope_of(gate, index.groups, None if posterior is None else posterior[row], classes, tau, own)
+
     step = max(1, _BLOCK_DISTANCES // max(1, len(index)))
     for start in range(0, len(queries), step):
-        block = (distances or index.distances)(queries[start : start + step])
-        for row, of_query in enumerate(block, start):
-            own = NO_POSITIONS if hidden is None else hidden[row]
-            opinion = None if posterior is None else posterior[row]
-            yield {
-                gate: index.rank(of_query, scope_of(gate, index.groups, opinion, classes, tau, own)) for gate in gates
-            }
+        block = queries[start : start + step]
+        lines = (distances or index.distances)(block)
+        scopes = [{gate: scope(gate, row) for gate in gates} for row in range(start, start + len(block))]
+        if isinstance(reranking, Aqe):
+            yield from _expanded(index, block, lines, scopes, reranking)
+            continue
+        for query, line, of_gates in zip(block, lines, scopes, strict=True):
+            found = {gate: index.rank(line, scope) for gate, scope in of_gates.items()}
+            if isinstance(reranking, KReciprocal):
+                found = {gate: reordered(index, query[None], one, reranking) for gate, one in found.items()}
+            yield found
+
+
+def _expanded(
+    index: ExactIndex, queries: Float32, lines: Float32, scopes: Sequence[dict[Gate, Scope]], aqe: Aqe
+) -> Iterator[dict[Gate, Found]]:
+    """The rankings of some queries, each among its own first hits. lines: float32 (b, n), their distances."""
+
+    def moved(row: int, gate: Gate) -> Float32:
+        hits = index.rank(lines[row], scopes[row][gate]).positions[: aqe.n]
+        return expanded(queries[row], index.features(hits), aqe)
+
+    of_gates = {
+        gate: index.distances(np.array([moved(row, gate) for row in range(len(queries))], np.float32))
+        for gate in scopes[0]
+    }
+    for row, line in enumerate(lines):
+        found = {gate: index.rank(of_gates[gate][row], scope) for gate, scope in scopes[row].items()}
+        yield {gate: replace(one, distances=line[one.positions]) for gate, one in found.items()}
 
 
 def scope_of(

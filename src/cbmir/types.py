@@ -45,6 +45,10 @@ SeriesRule = Literal["mean", "votes"]
 """What ranks series: the mean over the query's slices of the nearest distance, or votes first; see fusion.py."""
 SERIES_RULES: tuple[SeriesRule, ...] = get_args(SeriesRule)
 
+Rerank = Literal["none", "aqe", "kreciprocal"]
+"""How a ranking is made better by the gallery itself: alpha query expansion, k-reciprocal; see rerank.py."""
+RERANKS: tuple[Rerank, ...] = get_args(Rerank)
+
 
 Rectangle = tuple[int, int, int, int]
 """left, top, right, bottom in pixels; right and bottom are the first outside."""
@@ -288,7 +292,8 @@ class Ranking:
     query_ids: the ids of its images, as far as they are known. n_candidates: how many records were compared: all that
     gate and filter let pass and that are not hidden. n_allowed: how many the filter lets pass.
     offset: how many hits come before these. where: the filter, as text. grouped_by: whose best image each hit is.
-    order: whether the most or the least similar come first. feedback: the judgements so far, for the next search.
+    order: whether the most or the least similar come first. rerank: by what they were re-ranked; distances then do not
+    ascend. feedback: the judgements so far, for the next search.
     notes: what a person should know of this search, a sentence each. by: how the index found them.
     """
 
@@ -303,6 +308,7 @@ class Ranking:
     where: str | None = None
     grouped_by: Owner | None = None
     order: Order = "most"
+    rerank: Rerank = "none"
     feedback: Feedback = field(default_factory=Feedback)
     notes: tuple[str, ...] = ()
     by: str = "exact"

@@ -10,7 +10,7 @@ import click
 
 from .. import console
 from ..errors import UsageError
-from ..types import GATES, ImageRef
+from ..types import GATES, RERANKS, ImageRef
 from .options import (
     PathArgument,
     apart_of,
@@ -81,6 +81,9 @@ def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: A
 @click.option("--relevant", default="class", show_default=True, help="The label column that says what is relevant.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated.")
 @click.option("--gate", "gates", type=click.Choice(GATES), multiple=True, help="Only this gate; may be repeated.")
+@click.option(
+    "--rerank", type=click.Choice(RERANKS), default="none", show_default=True, help="Re-rank as `search --rerank` does."
+)
 @runtime_option
 @precision_option
 @click.option("--folds", "n_folds", type=int, help="Instead: cross-validate a recipe by patient on the train side.")
@@ -108,7 +111,7 @@ def evaluate(context: click.Context, /, source: Path, out: Path, as_json: bool, 
         _evaluate(refs, out, as_json, **options)
 
 
-FOR_ENCODER = ("relevant", "layers", "gates", "runtime", "precision")
+FOR_ENCODER = ("relevant", "layers", "gates", "rerank", "runtime", "precision")
 FOR_FOLDS = ("only", "recipe_name", "epochs", "validation", "changes")
 
 
@@ -135,6 +138,7 @@ def _evaluate(refs: list[ImageRef], out: Path, as_json: bool, **options: Any) ->
             relevant=options["relevant"],
             layers=options["layers"] or None,
             gates=options["gates"] or None,
+            rerank=options["rerank"],
             apart=apart_of(options["apart"]),
             workers=options["workers"],
             on_progress=tell,

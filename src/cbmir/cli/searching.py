@@ -11,7 +11,7 @@ import click
 
 from .. import console
 from ..errors import UsageError
-from ..types import COMBINES, GATES, HIDES, ORDERS, OWNERS, SERIES_RULES, Feedback, Rectangle
+from ..types import COMBINES, GATES, HIDES, ORDERS, OWNERS, RERANKS, SERIES_RULES, Feedback, Rectangle
 from .options import PathArgument, frame_option, gallery_option, json_option, workers_option
 
 _ONE_SEARCH = {
@@ -43,6 +43,13 @@ _ONE_SEARCH = {
     help="Leave out what is of the same patient, study or series as the query.",
 )
 @click.option("--order", type=click.Choice(ORDERS), default="most", show_default=True, help="Most or least similar.")
+@click.option(
+    "--rerank",
+    type=click.Choice(RERANKS),
+    default="none",
+    show_default=True,
+    help="Better rankings from the gallery itself: alpha query expansion, or k-reciprocal neighbours.",
+)
 @click.option("--group-by", type=click.Choice(OWNERS), help="Only the first hit of each patient, study or series.")
 @click.option(
     "--combine",
@@ -139,7 +146,7 @@ def _query(options: dict[str, Any]) -> dict[str, Any]:
     """What stands in a query by the same name, and the filter."""
     from ..where import parse
 
-    names = ("k", "offset", "layer", "gate", "hide", "combine", "order", "group_by", "exact")
+    names = ("k", "offset", "layer", "gate", "hide", "combine", "order", "rerank", "group_by", "exact")
     return {name: options[name] for name in names} | {"where": parse(*options["wheres"]) if options["wheres"] else None}
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from ..encoder import Encoder
 from ..errors import BadManifest, UsageError
 from ..privacy import Pseudonyms
-from ..types import GATES, Gate, ImageRef, Progress, Record, UInt8
+from ..rerank import Reranking, reranking_of
+from ..types import GATES, Gate, ImageRef, Progress, Record, Rerank, UInt8
 from .collect import collect
 from .efficiency import efficiency
 from .examples import Example, Samples, choose_examples, choose_samples, frame_of, records_shown, thumbnails
@@ -58,6 +59,7 @@ def evaluate_split(
     relevant: str = "class",
     layers: Sequence[str] | None = None,
     gates: Sequence[Gate] | None = None,
+    rerank: Rerank = "none",
     apart: tuple[str, str] | None = None,
     bootstrap: Bootstrap = THOUSAND_DRAWS,
     workers: int | None = None,
@@ -65,19 +67,28 @@ def evaluate_split(
 ) -> Evaluation:
     """Evaluate on a manifest's split: gallery = train, queries = test.
 
-    relevant: the label column that judges. layers, gates: all the encoder has, unless named. apart: (column, value).
-    Files that give no image are counted and listed under `failed`. Raises BadManifest when a side is missing,
-    UsageError for an unknown layer or gate, or a column without values, CbmirError when a side gives no image.
+    relevant: the label column that judges. layers, gates: all the encoder has, unless named. rerank: what makes every
+    ranking better. apart: (column, value). Files that give no image are counted and listed under `failed`.
+    Raises BadManifest when a side is missing, UsageError for an unknown layer or gate, a re-ranking that was not
+    fitted, or a column without values, CbmirError when a side gives no image.
     """
     layers = _layers(encoder, layers)
     gates = tuple(gates) if gates else gates_of(encoder)
+    rerankings = _rerankings(encoder, layers, rerank)
     _check_early(refs, encoder, gates, relevant, apart)
     collected = collect(refs, encoder, pseudonyms, layers, workers, on_progress)
     gallery, queries = collected.side("train"), collected.side("test")
     judgement = judge(gallery, queries, relevant)
     taus = encoder.calibration.get("soft_gate_tau") or {}
     rankings = rank_and_measure(
-        gallery, queries, judgement, layers=layers, gates=gates, classes=encoder.classes, taus=taus
+        gallery,
+        queries,
+        judgement,
+        layers=layers,
+        gates=gates,
+        classes=encoder.classes,
+        taus=taus,
+        rerankings=rerankings,
     )
     numbers = summarise(
         gallery,
@@ -89,12 +100,14 @@ def evaluate_split(
         apart=apart,
         bootstrap=bootstrap,
     )
-    speed = efficiency(gallery, queries, layers=layers, gates=gates, classes=encoder.classes, taus=taus)
+    speed = efficiency(
+        gallery, queries, layers=layers, gates=gates, classes=encoder.classes, taus=taus, rerankings=rerankings
+    )
     examples = choose_examples(gallery, queries, rankings)
     samples = choose_samples(gallery.records)
     mask = encoder.preprocessing.regions_only
     pictures = _pictures(records_shown(examples, samples), collected.ref_of, pseudonyms, workers, mask)
-    metrics = numbers | {"efficiency": speed} | _about(encoder) | collected.about()
+    metrics = numbers | {"rerank": rerank, "efficiency": speed} | _about(encoder) | collected.about()
     return Evaluation(metrics, examples, samples, pictures)
 
 
@@ -125,6 +138,11 @@ def _layers(encoder: Encoder, layers: Sequence[str] | None) -> tuple[str, ...]:
         if layer not in encoder.layers:
             raise UsageError(f"the encoder has no layer {layer}; its layers are {', '.join(encoder.layers)}")
     return tuple(layer for layer in encoder.layers if not layers or layer in layers)
+
+
+def _rerankings(encoder: Encoder, layers: Sequence[str], rerank: Rerank) -> dict[str, Reranking]:
+    found = {layer: reranking_of(rerank, encoder.calibration, layer) for layer in layers}
+    return {layer: reranking for layer, reranking in found.items() if reranking is not None}
 
 
 def _check_early(

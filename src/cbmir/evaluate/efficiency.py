@@ -9,6 +9,7 @@ import numpy as np
 
 from ..index import Index
 from ..index.exact import from_features
+from ..rerank import Reranking
 from ..search import search
 from ..types import Gate, Int
 from .rankings import EvaluationSide
@@ -24,6 +25,7 @@ def efficiency(
     gates: Sequence[Gate],
     classes: Sequence[str] = (),
     taus: Mapping[str, float] | None = None,
+    rerankings: Mapping[str, Reranking] | None = None,
     k: int = 10,
     seed: int = 0,
 ) -> dict[str, dict[Gate, dict[str, float]]]:
@@ -36,8 +38,8 @@ def efficiency(
     told: dict[str, dict[Gate, dict[str, float]]] = {}
     for layer in layers:
         index, _ = from_features(gallery.features[layer], groups, ids)
-        tau = (taus or {}).get(layer)
-        told[layer] = {gate: _time(index, queries, drawn, layer, gate, classes, tau, k) for gate in gates}
+        tau, reranking = (taus or {}).get(layer), (rerankings or {}).get(layer)
+        told[layer] = {gate: _time(index, queries, drawn, layer, gate, classes, tau, reranking, k) for gate in gates}
     return told
 
 
@@ -49,6 +51,7 @@ def _time(
     gate: Gate,
     classes: Sequence[str],
     tau: float | None,
+    reranking: Reranking | None,
     k: int,
 ) -> dict[str, float]:
     distances, seconds = [], []
@@ -56,7 +59,7 @@ def _time(
         posterior = None if queries.posterior is None else queries.posterior[row]
         query = queries.features[layer][row]
         start = time.perf_counter()
-        found = search(index, query, k=k, gate=gate, posterior=posterior, classes=classes, tau=tau)
+        found = search(index, query, k=k, gate=gate, posterior=posterior, classes=classes, tau=tau, reranking=reranking)
         seconds.append(time.perf_counter() - start)
         distances.append(found.n_candidates)
     return {

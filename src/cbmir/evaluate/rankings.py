@@ -12,6 +12,7 @@ from ..distances import Distance, distances
 from ..index import NO_POSITIONS, Found
 from ..index.exact import from_features
 from ..metrics import Float
+from ..rerank import Reranking
 from ..search import rank_all
 from ..types import Bool, Float32, Gate, Int, Record
 
@@ -200,12 +201,23 @@ def rank_and_measure(
     gates: Sequence[Gate],
     classes: Sequence[str] = (),
     taus: Mapping[str, float] | None = None,
+    rerankings: Mapping[str, Reranking] | None = None,
 ) -> Rankings:
-    """The whole ranking of every query, layer by layer: one layer's matrix in memory at a time."""
+    """The whole ranking of every query, layer by layer: one layer's matrix in memory at a time.
+
+    taus, rerankings: by layer.
+    """
     measured: dict[str, Mapping[Gate, Measured]] = {}
     for layer in layers:
         rankings = rank_layer(
-            gallery, queries, judgement, layer, gates=gates, classes=classes, tau=(taus or {}).get(layer)
+            gallery,
+            queries,
+            judgement,
+            layer,
+            gates=gates,
+            classes=classes,
+            tau=(taus or {}).get(layer),
+            reranking=(rerankings or {}).get(layer),
         )
         measured[layer] = measure(rankings, {"class": judgement}, gates)["class"]
     return measured
@@ -221,6 +233,7 @@ def rank_layer(
     classes: Sequence[str] = (),
     tau: float | None = None,
     distance: Distance = "euclidean",
+    reranking: Reranking | None = None,
 ) -> Iterator[dict[Gate, Found]]:
     """Per query a whole ranking under each gate; `positions` are rows of the gallery, ties go by id."""
     groups, ids = [record.group for record in gallery.records], [record.id for record in gallery.records]
@@ -236,6 +249,7 @@ def rank_layer(
         tau=tau,
         hidden=[place[rows] for rows in judgement.hidden],
         distances=None if distance == "euclidean" else lambda block: distances(block, index.rows, distance),
+        reranking=reranking,
     )
     for by_gate in rankings:
         yield {gate: replace(found, positions=origin[found.positions]) for gate, found in by_gate.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import metrics
 from ..errors import UsageError
+from ..rerank import Reranking
 from ..types import Bool, Gate, Int
 from .rankings import (
     EvaluationSide,
@@ -62,17 +63,28 @@ def evaluate_features(
     gates: Sequence[Gate] = ("off",),
     relevant: str = "class",
     taus: Mapping[str, float] | None = None,
+    rerankings: Mapping[str, Reranking] | None = None,
     apart: tuple[str, str] | None = None,
     bootstrap: Bootstrap = THOUSAND_DRAWS,
 ) -> dict[str, Any]:
     """The numbers of metrics.json that features, posteriors and labels give; see docs/architecture.md, Contract.
 
-    classes: of the encoder, () without. taus: layer -> tau of the soft gate. apart: (column, value).
+    classes: of the encoder, () without. taus: layer -> tau of the soft gate. rerankings: layer -> what its rankings
+    are made better by. apart: (column, value).
     Raises UsageError when no query has a value in the column `relevant`, or none has the value of `apart`.
     """
     judgement = judge(gallery, queries, relevant)
     chosen = tuple(layers or gallery.features)
-    rankings = rank_and_measure(gallery, queries, judgement, layers=chosen, gates=gates, classes=classes, taus=taus)
+    rankings = rank_and_measure(
+        gallery,
+        queries,
+        judgement,
+        layers=chosen,
+        gates=gates,
+        classes=classes,
+        taus=taus,
+        rerankings=rerankings,
+    )
     return summarise(
         gallery, queries, judgement, rankings, classes=classes, relevant=relevant, apart=apart, bootstrap=bootstrap
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from ..errors import BadGallery, UsageError
 from ..fusion import best_of_each, least_similar, most_similar, rank_series
 from ..index import NO_POSITIONS, Found, Scope
 from ..index.matrix import Matrix
+from ..rerank import Reranking, reranked, reranking_of
 from ..search import rocchio, scope_of
 from ..store import Store
 from ..types import Float32, Hide, Hit, Int, Owner, Ranking, Record
@@ -42,12 +43,12 @@ def answer(store: Store, matrix: Matrix, encoder: EncoderCard, layer: str, query
     scope = replace(scope, exact=query.exact)
     owner: Owner | None = "series" if query.rank_series else query.group_by
     owners = None if owner is None else _owner_numbers(matrix, owner)
-    found, votes = _found(query, matrix, scope, _moved(images, liked, unliked, query), owners)
+    reranking = reranking_of(query.rerank, encoder.calibration, layer)
+    found, votes = _found(query, matrix, scope, _moved(images, liked, unliked, query), owners, reranking)
     page = slice(query.offset, query.offset + query.k)
     sizes = None if owners is None else _sizes(found.positions[page], owners, scope, matrix)
-    shown = replace(found, distances=found.distances[page], positions=found.positions[page], keys=found.keys[page])
     return Ranking(
-        hits=_named(shown, None if votes is None else votes[page], sizes, query.offset, store, matrix),
+        hits=_named(found.at(page), None if votes is None else votes[page], sizes, query.offset, store, matrix),
         layer=layer,
         gate=query.gate,
         predicted=_likeliest_first(encoder.classes, posterior),
@@ -58,10 +59,18 @@ def answer(store: Store, matrix: Matrix, encoder: EncoderCard, layer: str, query
         where=None if query.where is None else str(query.where),
         grouped_by=owner,
         order=query.order,
+        rerank=query.rerank,
         feedback=judged,
-        notes=() if query.where is None else tuple(query.where.notes(matrix.columns, np.flatnonzero(matrix.live))),
+        notes=tuple(_notes(query, matrix, reranking)),
         by=found.by,
     )
+
+
+def _notes(query: Query, matrix: Matrix, reranking: Reranking | None) -> Iterator[str]:
+    if query.where is not None:
+        yield from query.where.notes(matrix.columns, np.flatnonzero(matrix.live))
+    if reranking is not None and reranking.changes_nothing:
+        yield f"{query.rerank} made no ranking better on validation, and changes nothing here"
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,9 @@ def _features(images: Sequence[_Image]) -> Float32:
     return np.array([image.features for image in images], np.float32)
 
 
-def _found(query: Query, matrix: Matrix, scope: Scope, rows: Float32, owners: Int | None) -> tuple[Found, Int | None]:
+def _found(
+    query: Query, matrix: Matrix, scope: Scope, rows: Float32, owners: Int | None, reranking: Reranking | None
+) -> tuple[Found, Int | None]:
     """The best hits down to the end of the page, and where series are ranked by votes, these."""
     index, end = matrix.index, query.offset + query.k
     if query.rank_series is not None and owners is not None:
@@ -147,7 +158,10 @@ def _found(query: Query, matrix: Matrix, scope: Scope, rows: Float32, owners: In
     def find(depth: int) -> Found:
         if query.order == "least":
             return least_similar(index, rows, depth, scope)
-        return most_similar(index, rows, depth, scope, matrix.names)
+        return reranked(index, rows, depth, scope, reranking, nearest)
+
+    def nearest(some: Float32, depth: int) -> Found:
+        return most_similar(index, some, depth, scope, matrix.names)
 
     return find(end) if owners is None else best_of_each(find, owners, end), None
 

@@ -12,6 +12,7 @@ from ..types import (
     HIDES,
     ORDERS,
     OWNERS,
+    RERANKS,
     SERIES_RULES,
     Combine,
     Feedback,
@@ -21,6 +22,7 @@ from ..types import (
     Order,
     Owner,
     Record,
+    Rerank,
     SeriesRule,
 )
 from ..where import Where, one_line
@@ -48,7 +50,8 @@ class Query:
     k: how many hits, after the first `offset` ones. layer: None for the default. hide: whose images are left out, of
     every image of the query and every liked one; an unknown patient hides nothing but the image itself.
     where: which images are searched. feedback: what somebody judged; judged images are no hits.
-    combine: how several images are one query. order: which images come first. group_by: of each patient, study or
+    combine: how several images are one query. order: which images come first. rerank: what makes the ranking better,
+    after all judgements; only images that take part in the search do. group_by: of each patient, study or
     series only the first hit. rank_series: series are ranked instead of images, by this rule (fusion.py), and the
     images of the query are its slices. exact: without the approximate index, where there is one.
     Raises UsageError for what does not go together.
@@ -66,6 +69,7 @@ class Query:
     feedback: Feedback = field(default_factory=Feedback)
     combine: Combine = "centroid"
     order: Order = "most"
+    rerank: Rerank = "none"
     group_by: Owner | None = None
     rank_series: SeriesRule | None = None
     exact: bool = False
@@ -83,6 +87,9 @@ class Query:
         _check("one hides", self.hide, HIDES)
         _check("several images are combined by", self.combine, COMBINES)
         _check("the orders are", self.order, ORDERS)
+        _check("one re-ranks by", self.rerank, RERANKS)
+        if self.rerank != "none" and self.order == "least":
+            raise UsageError("the least similar images are not re-ranked: only near ones tell of each other")
         if self.group_by is not None:
             _check("hits are grouped by", self.group_by, OWNERS)
         if self.rank_series is not None:
@@ -92,6 +99,8 @@ class Query:
     def _check_series(self) -> None:
         if self.group_by not in (None, "series"):
             raise UsageError(f"series are ranked as such, and not grouped by {self.group_by}")
+        if self.rerank != "none":
+            raise UsageError("images are re-ranked, not series; search for images, or without re-ranking")
         if self.gate == "soft":
             raise UsageError("the soft gate ranks images, not series; use another gate")
         if self.order == "least" and self.rank_series == "votes":

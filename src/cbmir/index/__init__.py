@@ -7,7 +7,7 @@ is called outside, and whose it is, the matrix beside it knows (index/matrix.py)
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -50,7 +50,8 @@ class Scope:
 class Found:
     """Rows in ranked order: distances float32 (n,), Euclidean; positions int64 (n,).
 
-    n_candidates: how many rows the scope left to compare with. keys: float64 (n,), distance^2 + penalty of the group.
+    n_candidates: how many rows the scope left to compare with. keys: float64 (n,), distance^2 + penalty of the group;
+    of what is re-ranked, those of the search that found it (rerank.py).
     by: how they were found: "exact", "exact, int8 first", "ann", or why that was not used.
     """
 
@@ -62,6 +63,10 @@ class Found:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def at(self, places: Int | slice) -> Found:
+        """Some of the rows, or all in another order."""
+        return replace(self, distances=self.distances[places], positions=self.positions[places], keys=self.keys[places])
 
 
 class Index(Protocol):

@@ -154,6 +154,8 @@ def _intro(metrics: Mapping[str, Any]) -> str:
     told = (
         f"Encoder fingerprint {metrics['encoder']}, precision {metrics['precision']}. Relevant: {metrics['relevant']}."
     )
+    if metrics.get("rerank", "none") != "none":
+        told += f" Every ranking is re-ranked by {metrics['rerank']}, with the parameters fitted on validation."
     return page.paragraphs([told]) + page.tiles(values)
 
 
