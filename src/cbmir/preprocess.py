@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import BadImage
-from .shrinking import shrunk
+from .shrinking import blocks, shrunk
 from .types import Bool, DecodedImage, Float32, Rectangle, UInt8
 from .windowing import (
     PERCENTILES,
@@ -111,7 +111,7 @@ def preprocess(image: DecodedImage, recipe: Preprocessing) -> Preprocessed:
     Raises BadImage (refused) when nothing can be seen: a constant image, one of padding or of no numbers, or one that
     is constant at the size of the recipe. Memory beyond the image's own stays below that of a 6144 x 6144 one.
     """
-    image = shrunk(_masked(image, recipe))
+    image = shrunk(masked(image, recipe))
     planes, window = _colour_planes(image, recipe) if image.is_colour else _grey_planes(image, recipe)
     resized = np.stack([_resized(plane, image.pixel_aspect, recipe) for plane in planes])
     if resized.min() == resized.max() or all(plane.min() == plane.max() for plane in planes):
@@ -119,6 +119,25 @@ def preprocess(image: DecodedImage, recipe: Preprocessing) -> Preprocessed:
     if len(resized) < recipe.n_channels:
         resized = np.repeat(resized, recipe.n_channels, axis=0)
     return Preprocessed(resized, window)
+
+
+def seen_box(image: DecodedImage, recipe: Preprocessing) -> tuple[float, float, float, float]:
+    """left, top, right, bottom of what the network's input shows, in pixels of the picture as `display.render` draws
+    it. Reaches outside where black was put beside the picture.
+    """
+    down, across = blocks(image.pixels.shape[:2])
+    rows, columns = (-(-side // n) for side, n in zip(image.pixels.shape[:2], (down, across), strict=True))
+    if recipe.aspect == "stretched":
+        left, top, right, bottom = _crop_box(rows, columns, recipe)
+    else:
+        inner_rows, inner_columns = _kept_shape(rows, columns, image.pixel_aspect * down / across, recipe)
+        begin = (recipe.size - recipe.crop) // 2
+        edges = (recipe.size - inner_columns) // 2, (recipe.size - inner_rows) // 2
+        left, top = ((begin - edge) for edge in edges)
+        right, bottom = left + recipe.crop, top + recipe.crop
+        left, right = left * columns / inner_columns, right * columns / inner_columns
+        top, bottom = top * rows / inner_rows, bottom * rows / inner_rows
+    return left * across, top * down, right * across, bottom * down
 
 
 def part_of(image: DecodedImage, region: Rectangle) -> DecodedImage:
@@ -189,7 +208,7 @@ def _ct(pixels: Array, recipe: Preprocessing) -> Float32:
     return total
 
 
-def _masked(image: DecodedImage, recipe: Preprocessing) -> DecodedImage:
+def masked(image: DecodedImage, recipe: Preprocessing) -> DecodedImage:
     """Without what lies outside the regions of an ultrasound picture, where they are known and unwanted."""
     if not (recipe.regions_only and image.regions):
         return image
@@ -226,17 +245,27 @@ def _resized(plane: Array, pixel_aspect: float, recipe: Preprocessing) -> UInt8:
 
 def _stretched(picture: Image.Image, recipe: Preprocessing) -> Float32:
     """Only the crop is computed: its box in pixels of the source gives the same values as resizing everything."""
+    box = _crop_box(picture.height, picture.width, recipe)
+    return np.asarray(picture.resize((recipe.crop, recipe.crop), Image.Resampling.BILINEAR, box=box))
+
+
+def _crop_box(rows: int, columns: int, recipe: Preprocessing) -> tuple[float, float, float, float]:
+    """left, top, right, bottom of the crop in pixels of a picture that is stretched to (size, size)."""
     offset = (recipe.size - recipe.crop) // 2
     begin, end = offset / recipe.size, (offset + recipe.crop) / recipe.size
-    box = (picture.width * begin, picture.height * begin, picture.width * end, picture.height * end)
-    return np.asarray(picture.resize((recipe.crop, recipe.crop), Image.Resampling.BILINEAR, box=box))
+    return columns * begin, rows * begin, columns * end, rows * end
+
+
+def _kept_shape(rows: int, columns: int, pixel_aspect: float, recipe: Preprocessing) -> tuple[int, int]:
+    """What a picture is resized to so that its body has its own shape and the longer side fills `size`."""
+    height, width = rows * pixel_aspect, float(columns)
+    scale = recipe.size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _kept(picture: Image.Image, pixel_aspect: float, recipe: Preprocessing) -> Float32:
     """The longer side of the body fills the square, the shorter one is centred on black."""
-    height, width = picture.height * pixel_aspect, float(picture.width)
-    scale = recipe.size / max(height, width)
-    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    rows, columns = _kept_shape(picture.height, picture.width, pixel_aspect, recipe)
     square = np.zeros((recipe.size, recipe.size), dtype=np.float32)
     top, left = (recipe.size - rows) // 2, (recipe.size - columns) // 2
     square[top : top + rows, left : left + columns] = np.asarray(

@@ -19,11 +19,17 @@ def shrunk(image: DecodedImage) -> DecodedImage:
     Padding and what is no number does not count in a mean; where there is nothing else, the mean is padding. Regions
     are not kept.
     """
-    down, across = (-(-side // LONGEST_SIDE) for side in image.pixels.shape[:2])
+    down, across = blocks(image.pixels.shape[:2])
     if (down, across) == (1, 1):
         return image
     pixels, empty = _means(image.pixels, unknown_pixels(image), down, across)
     return replace(image, pixels=pixels, padding=empty, regions=(), pixel_aspect=image.pixel_aspect * down / across)
+
+
+def blocks(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many pixels of a picture of this shape `shrunk` makes one of: down, across."""
+    down, across = (-(-side // LONGEST_SIDE) for side in shape)
+    return down, across
 
 
 def _means(pixels: Array, padding: Bool | None, down: int, across: int) -> tuple[Array, Bool | None]:

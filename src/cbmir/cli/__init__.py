@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import CbmirError
 from .benchmark import benchmark
 from .dataset import dataset
+from .explaining import explain
 from .gallery import accelerate, files, index, info, render
 from .learning import demo, evaluate, train
 from .searching import search
@@ -33,7 +34,7 @@ def cli() -> None:
 
 
 for _verb in (
-    *(info, dataset, train, index, search, evaluate, benchmark, render, files),
+    *(info, dataset, train, index, search, explain, evaluate, benchmark, render, files),
     *(remove, reindex, verify, backup, restore, export, accelerate, demo),
 ):
     cli.add_command(_verb)

@@ -100,7 +100,7 @@ def search(files: Sequence[Path], directory: Path, as_json: bool, **options: Any
         series=options["series"],
         frame_number=options["frame"],
         every_frame=options["all_frames"],
-        region=_region_of(options["roi"]),
+        region=region_of(options["roi"]),
         encoder_name=options["encoder_name"],
     )
     usual = "mean" if options["series"] or options["all_frames"] else None
@@ -131,7 +131,7 @@ def _search_each(files: Sequence[Path], directory: Path, as_json: bool, options:
             files,
             options["out"],
             Query(**_query(options), rank_series=rule),
-            region=_region_of(options["roi"]),
+            region=region_of(options["roi"]),
             with_paths=options["with_paths"],
             encoder_name=options["encoder_name"],
             workers=options["workers"],
@@ -159,7 +159,7 @@ def _feedback(options: dict[str, Any]) -> Feedback:
     return earlier.then(Feedback(options["like"], options["unlike"]))
 
 
-def _region_of(text: str | None) -> Rectangle | None:
+def region_of(text: str | None) -> Rectangle | None:
     """X,Y,W,H as left, top, right, bottom. Raises UsageError."""
     if text is None:
         return None

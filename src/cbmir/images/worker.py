@@ -7,10 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BadImage, Outcome
 from ..preprocess import VERSION, Preprocessing, part_of, preprocess
@@ -191,11 +189,12 @@ def _record(image: DecodedImage, ref: ImageRef, window: str, pseudonyms: Pseudon
         labels=dict(ref.labels),
         attributes=dict(image.attributes),
         provenance=image.provenance.as_dict() | {"window": window, "pipeline": VERSION},
-        pixel_digest=pseudonyms.of("pixels", _digest(image.pixels)),
+        pixel_digest=pixel_digest(image, pseudonyms),
     )
 
 
-def _digest(pixels: npt.NDArray[Any]) -> str:
-    digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}\n".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
+def pixel_digest(image: DecodedImage, pseudonyms: Pseudonyms) -> str:
+    """As Record has it."""
+    digest = hashlib.sha256(f"{image.pixels.dtype.str} {image.pixels.shape}\n".encode())
+    digest.update(np.ascontiguousarray(image.pixels).data)
+    return pseudonyms.of("pixels", digest.hexdigest())

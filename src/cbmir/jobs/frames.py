@@ -1,4 +1,5 @@
-"""One file looked at, for `info` and `render`, in a process that a hostile file may take down: what of it is wanted."""
+"""Files looked at, for `info`, `render` and `explain`, in processes that a hostile file may take down: what of them is
+wanted."""
 
 from __future__ import annotations
 
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadImage, CbmirError, Outcome, UsageError
-from ..images import decode, read_file
+from ..images import decode, read_ref
 from ..images.limits import MEMORY_BYTES, TIMEOUT_S, guarded
 from ..images.pool import Job, run_in_workers
-from ..images.worker import UNEXPECTED
+from ..images.worker import UNEXPECTED, pixel_digest
+from ..preprocess import Preprocessing, masked, part_of, preprocess, seen_box
 from ..privacy import Pseudonyms
-from ..types import DecodedImage, UInt8
+from ..types import DecodedImage, ImageRef, UInt8
 
 VOLUMES = ("NIfTI", "NRRD")
+VIEW_SIDE = 800
+"""Pixels of the longer side of a View's picture, at most: enough for a figure."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,28 @@ class Drawing:
     rule: str
 
 
+@dataclass(frozen=True)
+class View:
+    """A frame as an encoder takes it, and for eyes.
+
+    inputs: uint8 (C, side, side), one a recipe. picture: uint8 (rows, columns[, 3]), as `render` draws it but small,
+    and without what the recipe masks. shape: rows and columns at full size; box: left, top, right, bottom of what the
+    inputs show, in pixels of that.
+    """
+
+    inputs: tuple[UInt8, ...]
+    picture: UInt8
+    shape: tuple[int, int]
+    box: tuple[float, float, float, float]
+    pixel_aspect: float
+    frame_number: int
+    id: str
+    pixel_digest: str
+
+
 def glance(path: Path, pseudonyms: Pseudonyms) -> Glance:
     """Raises BadImage when the file gives no image."""
-    seen: Glance = _in_a_worker(_glance, path, pseudonyms)
+    seen: Glance = _in_a_worker(_glance, ImageRef(path, path.name), pseudonyms)
     return seen
 
 
@@ -48,8 +71,17 @@ def drawing(
     path: Path, pseudonyms: Pseudonyms, frame_number: int | None, window: tuple[float, float] | None
 ) -> Drawing:
     """frame_number: None as chosen_frame. Raises BadImage, and UsageError for a frame or window that cannot be."""
-    drawn: Drawing = _in_a_worker(_drawing, path, pseudonyms, frame_number, window)
+    drawn: Drawing = _in_a_worker(_drawing, ImageRef(path, path.name), pseudonyms, frame_number, window)
     return drawn
+
+
+def views(
+    wanted: Sequence[tuple[ImageRef, int | None]], recipes: Sequence[Preprocessing], pseudonyms: Pseudonyms
+) -> list[View | CbmirError]:
+    """wanted: files and frame numbers, None as chosen_frame; a region of a file is looked at as extract does. An error
+    is that of its file: BadImage, or UsageError for a frame that is not there.
+    """
+    return _in_workers(_view, wanted, recipes, pseudonyms)
 
 
 def chosen_frame(readable: Sequence[tuple[int, str | None]], format_: str | None, frame_number: int | None) -> int:
@@ -69,38 +101,43 @@ def chosen_frame(readable: Sequence[tuple[int, str | None]], format_: str | None
     return frame_number - 1
 
 
-def _in_a_worker(work: Callable[..., Any], path: Path, *arguments: Any) -> Any:
-    """work(path, *arguments) in one worker, under the limits of an index run; its CbmirError is raised here."""
-    job = Job(_caught, (work, *arguments), _lost, lambda _: 0, TIMEOUT_S, MEMORY_BYTES)
-    [result] = run_in_workers([path], job, 1)
+def _in_a_worker(work: Callable[..., Any], ref: ImageRef, *arguments: Any) -> Any:
+    """work(ref, *arguments) in one worker; its CbmirError is raised here."""
+    [result] = _in_workers(work, [ref], *arguments)
     if isinstance(result, CbmirError):
         raise result
     return result
 
 
-def _caught(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
+def _in_workers(work: Callable[..., Any], tasks: Sequence[Any], *arguments: Any) -> list[Any]:
+    """work(task, *arguments), or its CbmirError, of each task: a worker each, under the limits of an index run."""
+    job: Job[Any, Any] = Job(_caught, (work, *arguments), _lost, lambda _: 0, TIMEOUT_S, MEMORY_BYTES)
+    return list(run_in_workers(tasks, job, len(tasks)))
+
+
+def _caught(task: Any, work: Callable[..., Any], *arguments: Any) -> Any:
     try:
         with guarded("crashed", UNEXPECTED):
             try:
-                return work(path, *arguments)
+                return work(task, *arguments)
             except CbmirError as error:
                 return error
     except BadImage as error:
         return error
 
 
-def _lost(_: Path, outcome: Outcome, reason: str) -> BadImage:
+def _lost(_: Any, outcome: Outcome, reason: str) -> BadImage:
     return BadImage(outcome, reason)
 
 
-def _images(path: Path, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
+def _images(ref: ImageRef, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
     """One after the other, so that one is in memory; the end of a partial file is no error where there were some.
 
     Raises BadImage when there is none.
     """
     n_images = 0
     try:
-        for image in decode(read_file(path), pseudonyms):
+        for image in decode(read_ref(ref), pseudonyms, patient=ref.patient, modality=ref.modality):
             n_images += 1
             yield image
     except BadImage as error:
@@ -110,8 +147,8 @@ def _images(path: Path, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
         raise BadImage("not_an_image", "The file holds no image.")
 
 
-def _glance(path: Path, pseudonyms: Pseudonyms) -> Glance:
-    images = _images(path, pseudonyms)
+def _glance(ref: ImageRef, pseudonyms: Pseudonyms) -> Glance:
+    images = _images(ref, pseudonyms)
     first = _told(next(images))
     return Glance(1 + sum(1 for _ in images), first)
 
@@ -142,24 +179,52 @@ def _values(image: DecodedImage) -> list[float] | None:
 
 
 def _drawing(
-    path: Path, pseudonyms: Pseudonyms, frame_number: int | None, window: tuple[float, float] | None
+    ref: ImageRef, pseudonyms: Pseudonyms, frame_number: int | None, window: tuple[float, float] | None
 ) -> Drawing:
     from ..display import rendered
 
-    image = _frame(path, pseudonyms, frame_number)
+    image = _frame(ref, pseudonyms, frame_number)
     pixels, rule = rendered(image, window)
     return Drawing(np.ascontiguousarray(pixels), image.frame_index + 1, image.pixel_aspect, rule)
 
 
-def _frame(path: Path, pseudonyms: Pseudonyms, frame_number: int | None) -> DecodedImage:
+def _view(wanted: tuple[ImageRef, int | None], recipes: Sequence[Preprocessing], pseudonyms: Pseudonyms) -> View:
+    from ..display import render
+
+    ref, frame_number = wanted
+    image = _frame(ref, pseudonyms, frame_number)
+    left, top = (0, 0) if ref.region is None else ref.region[:2]
+    looked_at = image if ref.region is None else part_of(image, ref.region)
+    box = seen_box(looked_at, recipes[0])
+    return View(
+        inputs=tuple(preprocess(looked_at, recipe).pixels for recipe in recipes),
+        picture=_small(render(masked(image, recipes[0]))),
+        shape=(image.pixels.shape[0], image.pixels.shape[1]),
+        box=(box[0] + left, box[1] + top, box[2] + left, box[3] + top),
+        pixel_aspect=image.pixel_aspect,
+        frame_number=image.frame_index + 1,
+        id=image.id,
+        pixel_digest=pixel_digest(image, pseudonyms),
+    )
+
+
+def _small(pixels: UInt8) -> UInt8:
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((VIEW_SIDE, VIEW_SIDE))
+    return np.asarray(picture)
+
+
+def _frame(ref: ImageRef, pseudonyms: Pseudonyms, frame_number: int | None) -> DecodedImage:
     """A volume of which no frame is named is gone through twice: its middle is known at its end."""
     readable: list[tuple[int, str | None]] = []
     format_ = None
-    for image in _images(path, pseudonyms):
+    for image in _images(ref, pseudonyms):
         format_ = image.provenance.format
         is_first = frame_number is None and format_ not in VOLUMES
         if is_first or (frame_number is not None and image.frame_index == frame_number - 1):
             return image
         readable.append((image.frame_index, image.attributes.get("plane")))
     index = chosen_frame(readable, format_, frame_number)
-    return next(image for image in _images(path, pseudonyms) if image.frame_index == index)
+    return next(image for image in _images(ref, pseudonyms) if image.frame_index == index)
