@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from cbmir.fitting import TrainingSet, centre_crop, fit
+from cbmir.classification import TrainingSet, centre_crop, fit_classifier
 from cbmir.networks.dcnn import DCNN
 from cbmir.packing import pack
 from cbmir.preprocess import Preprocessing
 from cbmir.privacy import load_pseudonyms
-from cbmir.recipes import PAPER, Recipe
+from cbmir.recipes import PAPER, DcnnRecipe
 from cbmir.sources import labelled
 
 PLAIN = replace(PAPER, batch_size=64, lr=0.01, momentum=0.9, precision="bf16-mixed")
@@ -39,7 +39,7 @@ VARIANTS = {
 LAYERS = ("cvl1", "cvl3", "cvl5", "fcl1", "fcl3")
 
 
-def initial(recipe: Recipe, n_classes: int) -> DCNN:
+def initial(recipe: DcnnRecipe, n_classes: int) -> DCNN:
     network = DCNN(n_classes, mean=recipe.mean, scale=recipe.scale, dropout=recipe.dropout)
     network.initialise(recipe.weights, recipe.biases, torch.Generator().manual_seed(24))
     return network
@@ -88,7 +88,7 @@ def main() -> None:
             cells = [f"{ratios[layer]:.4f}" for layer in LAYERS] + [f"{ratios['fcl3 mean']:.1e}"]
             if options.epochs:
                 recipe = replace(variant, epochs=options.epochs)
-                log = fit(network, training, None, recipe, Path(folder) / str(number), seed=24, device="cpu")
+                log = fit_classifier(network, training, None, recipe, Path(folder) / str(number), seed=24, device="cpu")
                 cells += [f"{line['loss']:.2f}" for line in log]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 

@@ -18,10 +18,11 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 # fmt: off
 ORDER = [
     "errors", "files", "tables", "types", "vocabulary", "privacy", "marks", "archives", "sources", "images",
-    "windowing", "shrinking", "preprocess", "display", "images.worker", "metrics", "networks",
-    "runtime", "encoder", "extract", "store", "places", "index", "where", "rerank", "search",
+    "windowing", "shrinking", "preprocess", "display", "images.worker", "metrics", "confidence", "networks",
+    "runtime", "encoder", "explain", "extract", "store", "places", "index", "where", "rerank", "search",
     "rerank_fit", "fusion", "calibrate", "gallery", "ingest", "upkeep",
-    "dataset", "recipes", "packing", "fitting", "train", "distances", "baselines", "evaluate", "figures", "report",
+    "dataset", "recipes", "packing", "augment", "fitting", "classification", "metric_learning", "closing", "compact", "train",
+    "distances", "baselines", "evaluate", "figures", "report",
     "benchmark", "crossval", "jobs", "demo",
     "console", "cli", "__main__",
 ]
@@ -39,10 +40,12 @@ HOMES = {
     "idc_index": {"dataset.fetch"},
     "idc_index_data": {"dataset.fetch"},
     "nrrd": {"images.nrrd"},
+    "onnx": {"networks.imagenet"},
     "numkong": {"index.twopass"},
     "pandas": {"dataset.fetch"},
     "openvino": {"runtime"},
     "pyarrow": {"tables"},
+    "pytorch_metric_learning": {"metric_learning"},
     "pydicom": {"dataset.fetch", "images.dicom"},
     "ranx": set(),
     "rich": {"console"},
@@ -53,7 +56,7 @@ HOMES = {
     "tensorboard": {"fitting"},
     "tifffile": {"images.tiff"},
     "threadpoolctl": {"baselines"},
-    "torch": {"baselines", "fitting", "networks", "runtime", "train"},
+    "torch": {"augment", "baselines", "classification", "closing", "compact", "fitting", "metric_learning", "networks", "runtime", "train"},
     "transformers": {"baselines.frozen_hub"},
     "yaml": {"dataset.fetch"},
 }

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from cbmir.classification import TrainingSet, crop, fit_classifier, negative_log_likelihood, validate
 from cbmir.errors import CbmirError, UsageError
-from cbmir.fitting import TrainingSet, crop, fit, learning_rate, negative_log_likelihood, validate
+from cbmir.fitting import learning_rate
 from cbmir.recipes import PAPER, recipe_named
 
 RECIPE = replace(PAPER, batch_size=4, epochs=3, lr=0.05, momentum=0.9, precision="32-true")
@@ -43,7 +44,7 @@ def dark_and_bright() -> TrainingSet:
 
 
 def test_it_learns_and_logs_one_line_an_epoch(dark_and_bright: TrainingSet, tmp_path: Path) -> None:
-    log = fit(brightness(), dark_and_bright, dark_and_bright, replace(RECIPE, epochs=12), tmp_path, seed=1)
+    log = fit_classifier(brightness(), dark_and_bright, dark_and_bright, replace(RECIPE, epochs=12), tmp_path, seed=1)
     assert log[-1]["loss"] < log[0]["loss"]
     assert log[-1]["validation_error"] == 0
     assert [json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [*range(1, 13)]
@@ -55,7 +56,7 @@ def test_one_image_a_step_is_equation_1(dark_and_bright: TrainingSet, tmp_path: 
     literal = replace(PAPER, epochs=1, lr=0.1)
     network, by_hand = brightness().eval(), brightness().eval()
     network.dropout = by_hand.dropout = nn.Identity()
-    fit(network, dark_and_bright, None, literal, tmp_path, seed=5)
+    fit_classifier(network, dark_and_bright, None, literal, tmp_path, seed=5)
     for row in np.random.default_rng((5, 0)).permutation(8):
         image = torch.from_numpy(dark_and_bright.images[row : row + 1, :, 16:240, 16:240].astype(np.float32))
         loss = -by_hand(image)[-1][0, dark_and_bright.labels[row]]
@@ -74,7 +75,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     monkeypatch.setattr("cbmir.fitting.CHECKPOINT_EVERY_S", -1.0)  # a checkpoint after every step
     recipe = replace(RECIPE, crop="random", flip=True)
     whole = brightness()
-    expected = fit(whole, dark_and_bright, None, recipe, tmp_path / "whole", seed=2)
+    expected = fit_classifier(whole, dark_and_bright, None, recipe, tmp_path / "whole", seed=2)
 
     class Killed(Exception):
         pass
@@ -88,9 +89,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
             raise Killed
 
     with pytest.raises(Killed):
-        fit(brightness(), dark_and_bright, None, recipe, tmp_path / "run", seed=2, on_progress=kill)
+        fit_classifier(brightness(), dark_and_bright, None, recipe, tmp_path / "run", seed=2, on_progress=kill)
     again = brightness(seed=99)
-    log = fit(again, dark_and_bright, None, recipe, tmp_path / "run", seed=2)
+    log = fit_classifier(again, dark_and_bright, None, recipe, tmp_path / "run", seed=2)
     assert [line["loss"] for line in log] == [line["loss"] for line in expected]
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
@@ -99,18 +100,20 @@ def test_an_unfinished_run_with_another_recipe_is_refused(
     dark_and_bright: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cbmir.fitting.CHECKPOINT_EVERY_S", -1.0)
-    fit(brightness(), dark_and_bright, None, RECIPE, tmp_path, seed=1)
+    fit_classifier(brightness(), dark_and_bright, None, RECIPE, tmp_path, seed=1)
     with pytest.raises(UsageError, match="other data, recipe or seed"):
-        fit(brightness(), dark_and_bright, None, replace(RECIPE, lr=0.01), tmp_path, seed=1)
+        fit_classifier(brightness(), dark_and_bright, None, replace(RECIPE, lr=0.01), tmp_path, seed=1)
     with pytest.raises(UsageError, match="other data, recipe or seed"):
-        fit(brightness(), dark_and_bright, None, RECIPE, tmp_path, seed=1, data="other images, the same labels")
+        fit_classifier(
+            brightness(), dark_and_bright, None, RECIPE, tmp_path, seed=1, data="other images, the same labels"
+        )
 
 
 def test_a_run_that_diverges_says_so(dark_and_bright: TrainingSet, tmp_path: Path) -> None:
     network = brightness()
     network.register_forward_hook(lambda _, __, output: tuple(part * float("inf") for part in output))
     with pytest.raises(CbmirError, match="smaller learning rate"):
-        fit(network, dark_and_bright, None, RECIPE, tmp_path, seed=1)
+        fit_classifier(network, dark_and_bright, None, RECIPE, tmp_path, seed=1)
 
 
 def test_the_papers_learning_rate_is_constant() -> None:

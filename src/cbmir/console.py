@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from .errors import GIVING_IMAGES, Outcome
-from .recipes import PAPER_TRAINING_ERROR
 from .types import Ranking
 from .where import one_line
 
@@ -96,7 +95,7 @@ def ranking_document(ranking: Ranking, frame_number: int | None = None) -> dict[
             "ids": list(ranking.query_ids),
             "frame": frame_number,
             "predicted": [{"class": name, "probability": probability} for name, probability in ranking.predicted],
-            "in_distribution": None,
+            "in_distribution": ranking.in_distribution,
             "layer": ranking.layer,
             "gate": ranking.gate,
             "candidates": ranking.n_candidates,
@@ -125,7 +124,8 @@ def ranking_lines(document: Mapping[str, Any]) -> list[str]:
         [str(hit["rank"]), f"{hit['distance']:.4f}", hit["class"] or "-", hit["modality"] or "-", hit["id"]]
         for hit in hits
     ]
-    more = [owner, "images"] if owner else []
+    more = ["score"] if any(hit["score"] is not None for hit in hits) else []
+    more += [owner, "images"] if owner else []
     more += ["votes"] if any(hit["votes"] is not None for hit in hits) else []
     rows = [[*row, *(_cell(hit[name]) for name in more)] for row, hit in zip(rows, hits, strict=True)]
     return [*lines, *(table([*header, *more], rows) if rows else ["no hits"])]
@@ -150,7 +150,7 @@ def _n(number: int, one: str, many: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def batch_lines(report: Mapping[str, Any]) -> list[str]:
@@ -200,12 +200,13 @@ def file_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def training_lines(report: Mapping[str, Any]) -> list[str]:
-    last = report["log"][-1]
+    log, paper = report["log"], report["paper_training_error"]
+    beside = "" if paper is None else f" (the paper reports a training error of {paper})"
+    losses = [f"training loss {log[-1]['loss']:.4f}, error {log[-1]['error']:.4f}{beside}"] if log else []
     return [
         f"trained on {report['n_training']} images, watched on {report['n_validation']}, "
         f"{len(report['failed'])} files gave no image",
-        f"training loss {last['loss']:.4f}, error {last['error']:.4f} "
-        f"(the paper reports a training error of {PAPER_TRAINING_ERROR})",
+        *losses,
         f"encoder {report['out']} ({report['fingerprint']})",
     ]
 
@@ -223,6 +224,27 @@ def evaluation_lines(metrics: Mapping[str, Any]) -> list[str]:
     if classes := metrics["classification"]:
         names = ("top1", "macro_precision", "macro_recall", "F1")
         lines.append(", ".join(f"{name} {figure(classes[name])}" for name in names))
+    told = metrics["calibration"]
+    words = [f"ECE of the posterior {figure(told['posterior']['ECE'])}"] if told["posterior"] else []
+    words += [f"ECE of the score {figure(of['ECE'])} ({layer})" for layer, of in told["score"].items()]
+    words += [f"flagged {figure(of['flagged'])} ({layer})" for layer, of in told["in_distribution"].items()]
+    return [*lines, ", ".join(words)] if words else lines
+
+
+def explanation_lines(told: Mapping[str, Any]) -> list[str]:
+    """How similar the two are, and what the check of their maps found."""
+    query, hit = told["query"], told["hit"]
+    lines = [
+        f"query {query['id']}, hit {hit['id']}",
+        f"layer {told['layer']}, similarity {told['similarity']:.4f}, distance {told['distance']:.4f}",
+        f"picture: {told['picture']}",
+    ]
+    for name, side in (("query", query), ("hit", hit)):
+        if check := side["check"]:
+            lines.append(
+                f"{name}: insertion {check['insertion']:.3f}, deletion {check['deletion']:.3f}, their difference "
+                f"{check['score']:.3f}, of random maps {check['random']:.3f} (above {check['beats']:.0%} of them)"
+            )
     return lines
 
 

@@ -1,7 +1,7 @@
-"""Fitting a network: a plain loop over Lightning Fabric, which brings devices and precision.
+"""Fitting a network to an objective: a plain loop over Lightning Fabric, which brings devices and precision.
 
 A run that was killed goes on at its last checkpoint when started again with the same arguments: one is written every
-two minutes, inside an epoch too. Source of the procedure: the paper, section 3.1.2, eq. 1.
+two minutes, inside an epoch too.
 """
 
 from __future__ import annotations
@@ -14,25 +14,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .errors import CbmirError, UsageError
 from .recipes import Recipe
-from .types import Int, UInt8
 
 CHECKPOINT_EVERY_S = 120.0
 """A checkpoint is 600 MB with the paper's network: seldom enough to cost little, often enough to lose little."""
-SIDE = 224
-"""Side of the square the network sees; the packed images are 256 on a side."""
-
 TrainingProgress = Callable[["StepReport"], None]
 
 
@@ -49,26 +43,36 @@ class StepReport:
 
 
 @dataclass(frozen=True)
-class TrainingSet:
-    """images: uint8 (N, C, 256, 256), may be memory-mapped; labels: int64 (n,), index of the class.
+class Losses:
+    """Of one batch. loss: a scalar tensor with its graph, the mean over n images; n_wrong: of n_judged, misjudged."""
 
-    rows: which of the images these are, None when all N.
-    """
+    loss: Tensor
+    n: int
+    n_wrong: int
+    n_judged: int | None = None
 
-    images: UInt8
-    labels: Int
-    rows: Int | None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
+class Objective(Protocol):
+    """What a network is fitted to. n_images: that make an epoch; identity: a digest of all that decides its batches."""
 
-    def __getitem__(self, rows: Int) -> TrainingSet:
-        """These rows, read into memory."""
-        return TrainingSet(self.images[rows if self.rows is None else self.rows[rows]], self.labels[rows])
+    @property
+    def n_images(self) -> int: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def learned(self) -> torch.nn.Module | None:
+        """What is learned beside the network and not kept, such as proxies of classes."""
+        ...
 
-    def part(self, rows: Int) -> TrainingSet:
-        """These rows, left on disk."""
-        return TrainingSet(self.images, self.labels[rows], rows)
+    def optimizer(self, network: torch.nn.Module) -> torch.optim.Optimizer: ...
+    def batches(self, epoch: int, start: int) -> Iterator[Any]:
+        """The batches of an epoch from step `start` on; the same whenever they are drawn."""
+        ...
+
+    def losses(self, module: Any, batch: Any, device: torch.device) -> Losses: ...
+    def validate(self, module: Any) -> dict[str, float]:
+        """Figures of the validation part after an epoch; empty without one."""
+        ...
 
 
 @dataclass
@@ -79,14 +83,14 @@ class _State:
     step: int = 0
     loss_sum: float = 0.0
     wrong: int = 0
+    judged: int = 0
     seen: int = 0
     seconds: float = 0.0
 
 
 def fit(
     network: torch.nn.Module,
-    training: TrainingSet,
-    validation: TrainingSet | None,
+    objective: Objective,
     recipe: Recipe,
     run_dir: Path,
     *,
@@ -111,25 +115,17 @@ def fit(
         loggers=TensorBoardLogger(root_dir=run_dir, name="tensorboard", version=""),
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        fused=True,  # one pass over the 75 million weights instead of five
-    )
-    module, optimizer = fabric.setup(network, optimizer)
-    identity = _identity(recipe, seed, data, training)
-    run = _Run(fabric, module, optimizer, training, recipe, run_dir, seed, identity, on_progress)
+    module, optimizer = fabric.setup(network, objective.optimizer(network))
+    identity = sha256(json.dumps([recipe.as_dict(), seed, data, objective.n_images, objective.identity]).encode())
+    run = _Run(fabric, module, optimizer, objective, recipe, run_dir, seed, identity.hexdigest(), on_progress)
     run.resume()
     try:
         while run.state.epoch < recipe.epochs:
-            figures = run.one_epoch()
-            if validation is not None:
-                figures |= validate(module, validation)
-            run.finish_epoch(figures)
+            run.finish_epoch(run.one_epoch() | objective.validate(run.averaged or module))
     finally:
         fabric.logger.finalize("done")  # ends its thread, which would write into a folder that may be gone
+    if run.averaged is not None:
+        network.load_state_dict(run.averaged.module.state_dict())
     return run.log
 
 
@@ -141,7 +137,7 @@ class _Run:
         fabric: Fabric,
         module: Any,
         optimizer: Any,
-        training: TrainingSet,
+        objective: Objective,
         recipe: Recipe,
         run_dir: Path,
         seed: int,
@@ -149,28 +145,23 @@ class _Run:
         on_progress: TrainingProgress | None,
     ) -> None:
         self.fabric, self.module, self.optimizer = fabric, module, optimizer
-        self.training, self.recipe, self.run_dir, self.seed = training, recipe, run_dir, seed
+        self.objective, self.recipe, self.run_dir, self.seed = objective, recipe, run_dir, seed
         self.identity, self.on_progress = identity, on_progress
         self.state = _State()
         self.saved = time.monotonic()
         self.log: list[dict[str, float]] = []
-        self.steps_per_epoch = math.ceil(len(training) / recipe.batch_size)
+        self.steps_per_epoch = math.ceil(objective.n_images / recipe.batch_size)
+        self.averaged = None if recipe.average == 0 else _averaged(module, recipe.average)
 
     def one_epoch(self) -> dict[str, float]:
         """Go through the training set once, in an order drawn from (seed, epoch)."""
-        state, recipe = self.state, self.recipe
-        rng = np.random.default_rng((self.seed, state.epoch))
-        order = rng.permutation(len(self.training))
+        state = self.state
         if state.step == 0:
             torch.manual_seed(self.seed * 10_007 + state.epoch)  # dropout masks
         self.module.train()
         started = time.monotonic()
-        for step, rows in enumerate(batches(order, recipe.batch_size)):
-            batch = self.training[rows]
-            images = crop(batch.images, recipe, rng)
-            if step < state.step:
-                continue  # done before the checkpoint; the crops were drawn again so that the rest is the same
-            self._step(images, batch.labels)
+        for step, batch in enumerate(self.objective.batches(state.epoch, state.step), state.step):
+            self._step(batch)
             state.step = step + 1
             if time.monotonic() - self.saved > CHECKPOINT_EVERY_S:
                 state.seconds += time.monotonic() - started
@@ -180,32 +171,35 @@ class _Run:
         return {
             "epoch": state.epoch + 1,
             "loss": state.loss_sum / state.seen,
-            "error": state.wrong / state.seen,
+            "error": state.wrong / max(1, state.judged),
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": round(state.seconds, 1),
         }
 
-    def _step(self, images: UInt8, labels: Int) -> None:
-        """Eq. 1 on one batch (the paper's batch is one image)."""
+    def _step(self, batch: Any) -> None:
         recipe, state = self.recipe, self.state
+        rate = learning_rate(recipe, state.epoch + state.step / self.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, state.epoch + state.step / self.steps_per_epoch)
-        target = torch.from_numpy(labels).to(self.fabric.device)
-        log_probabilities = self.module(self._input(images))[-1]
-        loss = negative_log_likelihood(log_probabilities, target, recipe.label_smoothing)
+            group["lr"] = rate * group.get("times", 1.0)
+        losses = self.objective.losses(self.module, batch, self.fabric.device)
         self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        self.fabric.backward(losses.loss)
+        if recipe.clip:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=recipe.clip)
         self.optimizer.step()
-        state.loss_sum += float(loss.detach()) * len(labels)
-        state.wrong += int((log_probabilities.argmax(1) != target).sum())
-        state.seen += len(labels)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.module)
+        state.loss_sum += float(losses.loss.detach()) * losses.n
+        state.wrong += losses.n_wrong
+        state.judged += losses.n if losses.n_judged is None else losses.n_judged
+        state.seen += losses.n
         if not math.isfinite(state.loss_sum):
             raise CbmirError(
                 f"training diverged in epoch {state.epoch + 1}: try a smaller learning rate (--set lr=...)."
             )
         if self.on_progress:
-            done = state.epoch * len(self.training) + state.seen
-            total = recipe.epochs * len(self.training)
+            done = state.epoch * self.objective.n_images + state.seen
+            total = recipe.epochs * self.objective.n_images
             self.on_progress(
                 StepReport(
                     state.epoch + 1,
@@ -213,12 +207,9 @@ class _Run:
                     done,
                     total,
                     state.loss_sum / state.seen,
-                    state.wrong / state.seen,
+                    state.wrong / max(1, state.judged),
                 )
             )
-
-    def _input(self, images: UInt8) -> Tensor:
-        return torch.from_numpy(images).to(self.fabric.device).float()
 
     def finish_epoch(self, figures: dict[str, float]) -> None:
         self.log.append(figures)
@@ -233,13 +224,17 @@ class _Run:
     def _checkpoint(self) -> Path:
         return self.run_dir / "checkpoint.ckpt"
 
+    def _kept(self) -> dict[str, Any]:
+        kept = {"network": self.module, "optimizer": self.optimizer}
+        more = {"averaged": self.averaged, "learned": self.objective.learned}
+        return kept | {name: part for name, part in more.items() if part is not None}
+
     def _save(self) -> None:
         new = self._checkpoint.with_suffix(".new")
         self.fabric.save(
             new,
-            {
-                "network": self.module,
-                "optimizer": self.optimizer,
+            self._kept()
+            | {
                 "state": asdict(self.state),
                 "log": self.log,
                 "identity": self.identity,
@@ -259,20 +254,16 @@ class _Run:
                 f"{self.run_dir} holds an unfinished run with other data, recipe or seed: "
                 "finish it with its own arguments, or choose another --out."
             )
-        state = {"network": self.module, "optimizer": self.optimizer}
-        rest = self.fabric.load(self._checkpoint, state, weights_only=True)
+        rest = self.fabric.load(self._checkpoint, self._kept(), weights_only=True)
         self.state, self.log = _State(**rest["state"]), rest["log"]
         torch.set_rng_state(rest["random"])
         torch.cuda.set_rng_state_all(rest["random_gpu"])
 
 
-def _identity(recipe: Recipe, seed: int, data: str, training: TrainingSet) -> str:
-    """A checkpoint goes on only with the data, recipe and seed it was made with."""
-    digest = sha256(json.dumps([recipe.as_dict(), seed, data, len(training)]).encode())
-    digest.update(training.labels.tobytes())
-    if training.rows is not None:
-        digest.update(training.rows.tobytes())
-    return digest.hexdigest()
+def _averaged(module: Any, decay: float) -> AveragedModel:
+    """The running mean of the weights: it is nearer to what all batches want than the last step is."""
+    mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(module.module, multi_avg_fn=mean, use_buffers=True)
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
@@ -283,65 +274,3 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
         return recipe.lr
     progress = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def negative_log_likelihood(log_probabilities: Tensor, target: Tensor, smoothing: float) -> Tensor:
-    """NLL, the paper's criterion; with smoothing s the target keeps 1 - s and s is spread over all classes."""
-    nll = F.nll_loss(log_probabilities, target)
-    return nll if smoothing == 0 else (1 - smoothing) * nll - smoothing * log_probabilities.mean()
-
-
-def crop(images: UInt8, recipe: Recipe, rng: np.random.Generator) -> UInt8:
-    """224 x 224 of each image (n, C, 256, 256): the centre, or a place, size, side and tone drawn for each image."""
-    if recipe.crop == "centre":
-        return centre_crop(images)
-    return np.stack([_augmented(image, recipe, rng) for image in images])
-
-
-def _augmented(image: UInt8, recipe: Recipe, rng: np.random.Generator) -> UInt8:
-    """One image (C, 256, 256) as another picture of the same thing."""
-    whole = image.shape[-1]
-    side = SIDE if recipe.zoom == 0 else int(rng.integers(round(whole * (1 - recipe.zoom)), whole + 1))
-    top, left = rng.integers(0, whole - side + 1, 2)
-    out = image[:, top : top + side, left : left + side]
-    if side != SIDE:
-        out = np.stack(
-            [np.asarray(Image.fromarray(plane).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for plane in out]
-        )
-    if recipe.flip and rng.random() < 0.5:
-        out = out[:, :, ::-1]
-    return _toned(out, recipe.tone, rng) if recipe.tone else out
-
-
-def _toned(image: UInt8, amount: float, rng: np.random.Generator) -> UInt8:
-    """Another window: a gamma and a gain, each between exp(-amount) and exp(amount)."""
-    gamma, gain = np.exp(rng.uniform(-amount, amount, 2))
-    curve = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1) * 255
-    toned: UInt8 = np.rint(curve).astype(np.uint8)[image]
-    return toned
-
-
-def centre_crop(images: UInt8) -> UInt8:
-    margin = (images.shape[-1] - SIDE) // 2
-    return np.ascontiguousarray(images[..., margin : margin + SIDE, margin : margin + SIDE])
-
-
-def batches(order: Int, size: int) -> Iterator[Int]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-@torch.no_grad()
-def validate(module: Any, validation: TrainingSet) -> dict[str, float]:
-    """Loss and error on the validation part, every neuron kept."""
-    module.eval()
-    loss, wrong = 0.0, 0
-    device = next(module.parameters()).device
-    for rows in batches(np.arange(len(validation)), 128):
-        batch = validation[rows]
-        target = torch.from_numpy(batch.labels).to(device)
-        images = torch.from_numpy(centre_crop(batch.images)).to(device).float()
-        log_probabilities = module(images)[-1]
-        loss += float(F.nll_loss(log_probabilities, target, reduction="sum"))
-        wrong += int((log_probabilities.argmax(1) != target).sum())
-    return {"validation_loss": loss / len(validation), "validation_error": wrong / len(validation)}

@@ -2,7 +2,7 @@
 
 `paper` is section 3.1.2 to the letter. `paper-practical` is the same network and data, within the paper's 30 epochs,
 with what makes it train in minutes; docs/reproduction.md has the measurement behind each change. `demo` is
-`paper-practical` cut short.
+`paper-practical` cut short. `ours` is another network, trained to rank; docs/quality.md has its measurements.
 """
 
 from __future__ import annotations
@@ -13,59 +13,132 @@ from typing import Any, Literal
 
 from .errors import UsageError
 
+Schedule = Literal["constant", "cosine"]
+Precision = Literal["32-true", "bf16-mixed"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """lr: learning rate; schedule: `constant`, or `cosine` to zero over all steps after a linear warm-up.
+    """What every recipe has. lr: learning rate; schedule: `constant`, or `cosine` to zero over all steps after a
+    linear warm-up. precision: of the arithmetic.
+
+    average: decay of the running mean of the weights, which is what is kept; 0 keeps the last ones. clip: the longest
+    gradient, 0 for no limit.
+    """
+
+    name: str
+    batch_size: int
+    lr: float
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    warmup_epochs: float = 0.0
+    epochs: int = 30
+    average: float = 0.0
+    clip: float = 0.0
+    precision: Precision = "bf16-mixed"
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value out of range."""
+        for name, fits in self._ranges():
+            if not fits:
+                raise UsageError(f"{name} {getattr(self, name)} is out of range.")
+
+    def _ranges(self) -> list[tuple[str, bool]]:
+        return [
+            ("batch_size", self.batch_size >= 1),
+            ("lr", 0 < self.lr < float("inf")),
+            ("weight_decay", self.weight_decay >= 0),
+            ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs),
+            ("epochs", self.epochs >= 1),
+            ("average", 0 <= self.average < 1),
+            ("clip", self.clip >= 0),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DcnnRecipe(Recipe):
+    """For the paper's network.
 
     weights, biases, mean, scale, dropout: see networks/dcnn.py. crop: `centre` as the paper, or a `random` place.
     With `random`, zoom, flip and tone also draw the size (up to that part smaller), the side and the grey-level curve.
     label_smoothing: part of the target spread over all classes.
-    precision: of the arithmetic, `32-true` or `bf16-mixed`.
     """
 
-    name: str
     weights: Literal["paper", "he", "he-cvl"]
     biases: Literal["paper", "zero"]
     mean: float
     scale: float
-    batch_size: int
-    lr: float
     momentum: float = 0.0
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = 0.0
-    epochs: int = 30
     dropout: float = 0.5
     crop: Literal["centre", "random"] = "centre"
     zoom: float = 0.0
     flip: bool = False
     tone: float = 0.0
     label_smoothing: float = 0.0
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
 
-    def __post_init__(self) -> None:
-        """Raises UsageError for a value out of range."""
-        for name, fits in (
+    def _ranges(self) -> list[tuple[str, bool]]:
+        return [
+            *super()._ranges(),
             ("scale", self.scale > 0),
-            ("batch_size", self.batch_size >= 1),
-            ("lr", 0 < self.lr < float("inf")),
             ("momentum", 0 <= self.momentum < 1),
-            ("weight_decay", self.weight_decay >= 0),
-            ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs),
-            ("epochs", self.epochs >= 1),
             ("dropout", 0 <= self.dropout < 1),
             ("zoom", 0 <= self.zoom < 1),
             ("tone", 0 <= self.tone < 5),
             ("label_smoothing", 0 <= self.label_smoothing < 1),
-        ):
-            if not fits:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range.")
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MetricRecipe(Recipe):
+    """For the compact network (networks/mobile.py), trained to rank. See metric_learning.py for the losses.
+
+    epoch_images: images of an epoch, 0 for as many as there are. side: of the pictures it is trained on; they are
+    packed, and later encoded, at `packed` pixels a side. dim: of the main layer. heads: the heads learn so many times
+    faster than the body. metric: the loss on distances, weighed by `metric_weight`; temperature: its own. finding,
+    modality: weights of the finer labels' and the modality's losses. augment: strength. shrinkage, head_decay: see
+    closing.py.
+    """
+
+    epoch_images: int = 0
+    side: int = 128
+    packed: int = 160
+    dim: int = 256
+    heads: float = 5.0
+    metric: Literal["none", "supcon", "multi-similarity", "proxy-anchor"] = "supcon"
+    metric_weight: float = 1.0
+    temperature: float = 0.1
+    finding: float = 0.5
+    modality: float = 0.2
+    label_smoothing: float = 0.05
+    augment: float = 1.0
+    shrinkage: float = 0.3
+    head_decay: float = 1e-4
+
+    def _ranges(self) -> list[tuple[str, bool]]:
+        return [
+            *super()._ranges(),
+            ("batch_size", self.batch_size % GROUP == 0),
+            ("epoch_images", self.epoch_images >= 0),
+            ("side", 32 <= self.side <= 512),
+            ("packed", 32 <= self.packed <= 512),
+            ("dim", 8 <= self.dim <= 1280),
+            ("heads", self.heads > 0),
+            ("metric_weight", self.metric_weight >= 0),
+            ("temperature", self.temperature > 0),
+            ("finding", self.finding >= 0),
+            ("modality", self.modality >= 0),
+            ("label_smoothing", 0 <= self.label_smoothing < 1),
+            ("augment", 0 <= self.augment <= 3),
+            ("shrinkage", 0 <= self.shrinkage <= 1),
+            ("head_decay", self.head_decay >= 0),
+        ]
+
+
+GROUP = 8
+"""Images of one class in a batch of metric learning."""
 PAPER_TRAINING_ERROR = 0.0422
 """What the paper reports after 30 epochs (section 3.1.2)."""
 
@@ -75,10 +148,11 @@ CHOICES = {
     "schedule": ("constant", "cosine"),
     "crop": ("centre", "random"),
     "precision": ("32-true", "bf16-mixed"),
+    "metric": ("none", "supcon", "multi-similarity", "proxy-anchor"),
 }
 """The words an entry may take, where it takes words."""
 
-PAPER = Recipe(
+PAPER = DcnnRecipe(
     name="paper",
     weights="paper",
     biases="paper",
@@ -107,7 +181,19 @@ PAPER_PRACTICAL = replace(
 )
 DEMO = replace(PAPER_PRACTICAL, name="demo", epochs=4)
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_PRACTICAL, DEMO)}
+OURS = MetricRecipe(
+    name="ours",
+    batch_size=96,
+    lr=3e-4,
+    weight_decay=1e-4,
+    schedule="cosine",
+    warmup_epochs=0.2,
+    epochs=10,
+    average=0.998,
+    clip=5.0,
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, PAPER_PRACTICAL, DEMO, OURS)}
 
 
 def recipe_named(name: str, changes: Sequence[str] = (), *, epochs: int | None = None) -> Recipe:

@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 
+from ..classification import SIDE, TrainingSet, centre_crop, fit_classifier
 from ..distances import Distance
 from ..encoder import Encoded, NetworkEncoder, load_encoder, save_encoder
 from ..errors import CbmirError, UsageError
-from ..fitting import SIDE, StepReport, TrainingSet, centre_crop, fit
+from ..fitting import StepReport
 from ..networks import build
 from ..preprocess import Preprocessing
-from ..recipes import PAPER_PRACTICAL, Recipe
+from ..recipes import PAPER_PRACTICAL, DcnnRecipe
 from ..runtime import NetworkFiles, load_network
 from ..types import Float32, Progress, UInt8
 from . import Method, TrainPart
@@ -49,7 +50,7 @@ class Dcnn:
     base: Method | None = None
     learns = True
 
-    def __init__(self, layer: str = "FCL1", *, recipe: Recipe = PAPER_PRACTICAL, width: int = 4096) -> None:
+    def __init__(self, layer: str = "FCL1", *, recipe: DcnnRecipe = PAPER_PRACTICAL, width: int = 4096) -> None:
         """Raises UsageError for a layer that is none of LAYERS."""
         if layer not in LAYERS:
             raise UsageError(f"The network has the layers {', '.join(LAYERS)}, not '{layer}'.")
@@ -137,7 +138,7 @@ class Dcnn:
 def train_network(
     network: torch.nn.Module,
     train: TrainPart,
-    recipe: Recipe,
+    recipe: DcnnRecipe,
     *,
     seed: int,
     on_progress: Progress | None = None,
@@ -156,7 +157,7 @@ def train_network(
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     data = f"{type(network).__name__} {images_digest(train.images)}"
     training = TrainingSet(train.images, train.numbers)
-    log = fit(network, training, None, recipe, folder, seed=seed, data=data, on_progress=report)
+    log = fit_classifier(network, training, None, recipe, folder, seed=seed, data=data, on_progress=report)
     for checkpoint in folder.glob("checkpoint.*"):
         checkpoint.unlink()
     return log

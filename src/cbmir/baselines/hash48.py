@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..classification import centre_crop
 from ..distances import Distance
 from ..encoder import Encoded
-from ..fitting import centre_crop
 from ..networks.dcnn import DCNN
 from ..preprocess import Preprocessing
-from ..recipes import PAPER_PRACTICAL, Recipe
+from ..recipes import PAPER_PRACTICAL, DcnnRecipe
 from ..types import Float32, Int, Progress, UInt8
 from . import TrainPart
 from ._batches import in_batches
@@ -75,7 +75,7 @@ class Hash48(ArrayMethod):
         *,
         fine: bool = False,
         base: Dcnn | None = None,
-        recipe: Recipe = PAPER_PRACTICAL,
+        recipe: DcnnRecipe = PAPER_PRACTICAL,
         tuning_epochs: int = TUNING_EPOCHS,
         width: int = 4096,
     ) -> None:

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..classification import centre_crop
 from ..distances import Distance
 from ..encoder import Encoded
-from ..fitting import centre_crop
 from ..preprocess import Preprocessing
-from ..recipes import PAPER_PRACTICAL, Recipe
+from ..recipes import PAPER_PRACTICAL, DcnnRecipe
 from ..types import Float32, Progress, UInt8
 from . import TrainPart
 from ._batches import in_batches
@@ -45,7 +45,7 @@ class Spoc:
     distance: Distance = "euclidean"
     preprocessing = Preprocessing(crop=256)
 
-    def __init__(self, *, base: Dcnn | None = None, recipe: Recipe = PAPER_PRACTICAL, width: int = 4096) -> None:
+    def __init__(self, *, base: Dcnn | None = None, recipe: DcnnRecipe = PAPER_PRACTICAL, width: int = 4096) -> None:
         self.base: Dcnn = base or Dcnn(recipe=recipe, width=width)
         self._whitening: Whitening | None = None
         self._network: Any = None

@@ -1,0 +1,207 @@
+"""Training the compact encoder (recipe `ours`): what it starts from, what it is fitted to, how it is closed.
+
+1. Start: an encoder of this kind (its body; its heads are drawn anew where the classes differ), an ImageNet
+   MobileNetV2 in ONNX, or nothing.
+2. Fit the whole network by metric_learning.py. With `freeze`, not at all.
+3. Close: on the pooled features of the training images as they are, fit the projection and the heads (closing.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .closing import close
+from .dataset import split
+from .encoder import NetworkEncoder, load_encoder
+from .errors import BadManifest, UsageError
+from .files import file_sha256
+from .fitting import TrainingProgress, fit
+from .metric_learning import UNKNOWN, MetricLearning, MetricSet
+from .networks import build
+from .networks.imagenet import start_from_onnx
+from .packing import Packed
+from .preprocess import Preprocessing
+from .recipes import MetricRecipe
+from .runtime import NetworkFiles, load_network
+from .types import ImageRef, Int
+
+LAYER = "main"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Packed images with what is known of each. part: `training`, `validation` or `left out`, for each image.
+
+    classes: those the encoder will answer, in order.
+    """
+
+    packed: Packed
+    refs: tuple[ImageRef, ...]
+    classes: tuple[str, ...]
+    part: tuple[str, ...]
+
+    def rows(self, part: str) -> Int:
+        return np.flatnonzero(np.array(self.part) == part)
+
+    def own(self, part: str) -> tuple[Int, tuple[str, ...]]:
+        """Rows and classes of the part's images whose class the encoder answers."""
+        rows = [row for row in self.rows(part) if self.refs[row].label in self.classes]
+        return np.array(rows, np.int64), tuple(self.refs[row].labels["class"] for row in rows)
+
+
+def preprocessing_of(recipe: MetricRecipe) -> Preprocessing:
+    return Preprocessing(size=recipe.packed, crop=recipe.packed, channels="rgb")
+
+
+def labelled_images(
+    packed: Packed, refs: Sequence[ImageRef], n_extra: int, validation_fraction: float, seed: int
+) -> Labelled:
+    """refs: as they were packed, the last n_extra of them only to learn from.
+
+    The validation part is drawn by patient from the others; extra images of its patients are left out.
+    Raises BadManifest without two classes, UsageError with too few patients for a validation part.
+    """
+    images = tuple(
+        replace(refs[row], patient=patient) for row, patient in zip(packed.rows, packed.patients, strict=True)
+    )
+    extra = np.array(packed.rows) >= len(refs) - n_extra
+    own = [ref for ref, more in zip(images, extra, strict=True) if not more]
+    classes = tuple(sorted({ref.label for ref in own if ref.label}))
+    if len(classes) < 2:
+        raise BadManifest("Training needs images of at least two classes.")
+    part = np.where(extra, "training", "").astype("<U10")
+    sides = (
+        ["train"] * len(own) if validation_fraction == 0 else split(own, test_fraction=validation_fraction, seed=seed)
+    )
+    part[~extra] = np.where(np.array(sides) == "train", "training", "validation")
+    held = {ref.patient for ref, where in zip(images, part, strict=True) if where == "validation" and ref.patient}
+    part[[bool(more) and ref.patient in held for ref, more in zip(images, extra, strict=True)]] = "left out"
+    if validation_fraction and len(set(part[~extra])) < 2:
+        raise UsageError("Too few patients for a validation part: use --validation 0, or more images.")
+    return Labelled(packed, images, classes, tuple(part.tolist()))
+
+
+def train_compact(
+    labelled: Labelled,
+    recipe: MetricRecipe,
+    run_dir: Path,
+    *,
+    start: str | None = None,
+    freeze: bool = False,
+    seed: int = 24,
+    device: str = "auto",
+    on_progress: TrainingProgress | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights, in half precision as they are kept, and the entries of the encoder but its calibration.
+
+    start: an encoder's name or directory, or a MobileNetV2 in ONNX. Raises UsageError for another kind of encoder, or
+    where `freeze` has nothing to start from.
+    """
+    if freeze and start is None:
+        raise UsageError("--freeze keeps the body as it is: say with --from which encoder it is of.")
+    modalities = tuple(sorted({ref.modality for ref in labelled.refs if ref.modality})) or ("OT",)
+    architecture = {
+        "kind": "mobile",
+        "side": recipe.packed,
+        "channels": 3,
+        "n_classes": len(labelled.classes),
+        "n_modalities": len(modalities),
+        "dim": recipe.dim,
+    }
+    network, told = _started(architecture, start, seed)
+    training, names = _metric_set(labelled, labelled.rows("training"), modalities)
+    log: list[dict[str, float]] = []
+    if not freeze:
+        log = fit(
+            network,
+            MetricLearning(training, recipe, seed),
+            recipe,
+            run_dir,
+            seed=seed,
+            data=json.dumps([labelled.packed.identity, architecture, told]),
+            device=device,
+            on_progress=on_progress,
+        )
+    network.fold()
+    close(network, training, recipe, seed)
+    entries: dict[str, Any] = {
+        "architecture": architecture,
+        "preprocessing": preprocessing_of(recipe),
+        "classes": labelled.classes,
+        "layers": {LAYER: recipe.dim},
+        "training": {
+            "recipe": recipe.as_dict(),
+            "seed": seed,
+            "start": told,
+            "freeze": freeze,
+            "n_training": len(training),
+            "n_validation": len(labelled.rows("validation")),
+            "n_left_out": len(labelled.rows("left out")),
+            "modalities": modalities,
+            "findings": names,
+            "log": log,
+        },
+    }
+    return {name: tensor.detach().cpu().half() for name, tensor in network.state_dict().items()}, entries
+
+
+def _started(architecture: Mapping[str, Any], start: str | None, seed: int) -> tuple[Any, dict[str, str] | None]:
+    """The network before its first step, and what it started from, by hash."""
+    generator = torch.Generator().manual_seed(seed)
+    if start is None:
+        network = build({**architecture, "norm": True})
+        network.initialise(generator)
+        return network, None
+    network = build(architecture)
+    network.initialise_heads(generator)
+    if start.lower().endswith(".onnx"):
+        start_from_onnx(network, Path(start))
+        return network, {"onnx_sha256": file_sha256(Path(start))}
+    encoder = load_encoder(start)
+    if not isinstance(encoder, NetworkEncoder) or encoder.architecture["kind"] != "mobile":
+        raise UsageError(f"'{start}' is not an encoder of the recipe ours: it has another network.")
+    weights = encoder.directory / "weights.safetensors"
+    earlier = load_network(NetworkFiles(encoder.architecture, weights, encoder.weights_sha256)).state_dict()
+    own = network.state_dict()
+    network.load_state_dict(
+        {name: earlier[name] if earlier[name].shape == own[name].shape else own[name] for name in own}
+    )
+    return network, {"encoder": encoder.name, "weights_sha256": encoder.weights_sha256}
+
+
+def _metric_set(labelled: Labelled, rows: Int, modalities: Sequence[str]) -> tuple[MetricSet, list[str]]:
+    """The numbers of classes, groups, findings, modalities and sources, and the names of the findings."""
+    refs = [labelled.refs[row] for row in rows]
+    groups = [*labelled.classes, *sorted({ref.label for ref in refs if ref.label} - set(labelled.classes))]
+    fine = [_finding(ref) for ref in refs]
+    findings = sorted({name for name in fine if name})
+    sources = sorted({ref.source or "" for ref in refs})
+    of = _numbers
+    found = MetricSet(
+        images=labelled.packed.images,
+        rows=rows,
+        classes=of([ref.label for ref in refs], labelled.classes),
+        groups=of([ref.label for ref in refs], groups),
+        findings=of(fine, findings),
+        modalities=of([ref.modality for ref in refs], modalities),
+        sources=of([ref.source or "" for ref in refs], sources),
+    )
+    return found, findings
+
+
+def _finding(ref: ImageRef) -> str | None:
+    """Class and finding; the same word in two classes is not the same thing."""
+    finding = ref.labels.get("finding")
+    return f"{ref.label}: {finding}" if ref.label and finding else None
+
+
+def _numbers(names: Sequence[str | None], known: Sequence[str]) -> Int:
+    number = {name: i for i, name in enumerate(known)}
+    return np.array([UNKNOWN if name is None else number.get(name, UNKNOWN) for name in names], np.int64)
