@@ -47,6 +47,15 @@ def batch() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 1, 224, 224), np.uint8)
 
 
+def test_the_posterior_that_is_told_is_the_calibrated_one(tmp_path: Path, saved: Path, batch: np.ndarray) -> None:
+    save(tmp_path / "cooled", calibration={"temperature": {"temperature": 0.5}})
+    plain, cooled = (load_encoder(folder, runtime="torch", precision="f32") for folder in (saved, tmp_path / "cooled"))
+    before, after = plain.encode(batch).posterior, cooled.encode(batch).posterior
+    assert before is not None
+    np.testing.assert_allclose(after, before**2 / (before**2).sum(axis=1, keepdims=True), rtol=1e-5)
+    assert plain.fingerprint != cooled.fingerprint
+
+
 def test_pixels_is_a_thumbnail_without_its_mean() -> None:
     encoder = load_encoder("pixels")
     grey = np.zeros((1, 1, 24, 24), np.uint8)

@@ -59,6 +59,9 @@ def document() -> dict[str, Any]:
     numbers = evaluate_features(GALLERY, QUERIES, apart=("class", LIVER), **settings)
     speed = efficiency(GALLERY, QUERIES, layers=LAYERS, gates=GATES, classes=CLASSES)
     about = {"encoder": "0123abcd", "encoder_name": "toy", "precision": "f32", "efficiency": speed}
+    belief = {"ECE": 0.1, "ECE_width": 0.2, "Brier": 0.3, "n": 2, "reliability": [{"share": 1, "told": 0.9, "true": 1}]}
+    flags = {"fcl1": {"flagged": 0.25, "threshold": 3.0, "n": 2}}
+    about["calibration"] = {"posterior": belief, "score": {"fcl1": belief}, "in_distribution": flags}
     log = [{"epoch": 1, "loss": 2.0, "error": 0.5}, {"epoch": 2, "loss": 1.0, "error": 0.25}]
     files = {"outcomes": {"corrupt": 1, "decoded": 6}, "failed": [{"path": "secret.dcm"}], "n_duplicates": 0}
     return numbers | about | files | {"training": {"log": log}}

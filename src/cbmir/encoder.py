@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .confidence import tempered
 from .errors import BadEncoder, UsageError
 from .files import file_sha256, write_json
 from .preprocess import VERSION, Preprocessing
@@ -39,7 +40,7 @@ class Encoded:
 class Encoder(Protocol):
     """What every encoder offers. layers: name to dim, the first is the default; calibration: fitted on validation.
 
-    calibration may hold `soft_gate_tau`: layer to tau (see search.py). training: the record of how it was made.
+    calibration: see calibrate.py. training: the record of how it was made.
     """
 
     @property
@@ -115,7 +116,7 @@ class NetworkEncoder:
             files = NetworkFiles(self.architecture, weights, self.weights_sha256)
             self._opened = open_runtime(files, self.arithmetic)
         *layers, log_probabilities = self._opened(batch)
-        return Encoded(dict(zip(self.layers, layers, strict=True)), np.exp(log_probabilities))
+        return Encoded(dict(zip(self.layers, layers, strict=True)), tempered(log_probabilities, self.calibration))
 
 
 def load_encoder(

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -203,6 +205,30 @@ def per_class_figure(values: Mapping[str, Mapping[str, float | None]], metric: s
     return figure
 
 
+# --- calibration ---
+
+
+def reliability_figure(curves: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Figure:
+    """How many came true over the probability that was told, one line a kind; on the diagonal it can be believed.
+
+    curves: name -> bins as metrics.reliability makes them, as dicts; the area of a dot is the share of its bin.
+    """
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, linestyle=":")
+    for place, (name, bins) in enumerate(curves.items()):
+        told, true = ([one[key] for one in bins] for key in ("told", "true"))
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot(told, true, color=colour, linewidth=1.2, label=plain(name, 60))
+        axes.scatter(told, true, s=[300 * one["share"] for one in bins], color=colour, alpha=0.6, clip_on=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability told", ylabel="share that came true")
+    axes.set_title(plain(title, 80), fontsize=11)
+    axes.grid(alpha=0.3)
+    if curves:
+        axes.legend(loc="upper left", fontsize=9)
+    return figure
+
+
 # --- pictures ---
 
 
@@ -237,6 +263,41 @@ def tile_rows(rows: Sequence[Row], title: str = "", query: Tile | None = None) -
         _draw_tile(axes, query, 0.08, headroom + 0.24)
     _draw_rows(axes, rows, heights, left=0.08 + left * (TILE_IN + 0.06), top=headroom)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    return figure
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A picture and its map: float64 (rows, columns) of the picture, its mean the similarity, NaN where the encoder did
+    not look. pixel_aspect: height of a pixel over its width.
+    """
+
+    pixels: UInt8
+    over: npt.NDArray[np.float64]
+    pixel_aspect: float
+    caption: str
+
+
+def explanation_figure(pair: Sequence[Explained], title: str) -> Figure:
+    """Pictures side by side, below each the same in faint grey with its map, all on one scale: what speaks for the
+    similarity in the colours of `viridis` (read alike by the colour-blind), the more of it the less transparent.
+    """
+    figure = Figure(figsize=(7.4, 7.0), layout="constrained")
+    panels = figure.subplots(2, len(pair))
+    largest = max(float(np.nanmax(one.over)) for one in pair)
+    scale = Normalize(0, max(largest, 0.01))  # of two images that nothing speaks for all is transparent
+    for one, (above, below) in zip(pair, panels.T, strict=True):
+        grey = one.pixels if one.pixels.ndim == 2 else one.pixels.mean(axis=2)
+        for axes, pixels, white in ((above, one.pixels, 255), (below, grey, 255 / 0.7)):
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=white, aspect=one.pixel_aspect)
+            axes.axis("off")
+        above.set_title(plain(one.caption, 40), fontsize=10, color=INK)
+        strength = np.nan_to_num(scale(one.over).clip(0, 1))
+        below.imshow(one.over, cmap="viridis", norm=scale, alpha=0.8 * strength, aspect=one.pixel_aspect)
+    bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=panels, shrink=0.5, anchor=(0, 0.1), pad=0.02)
+    bar.set_label("contribution to the similarity (its mean over the map)", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    figure.suptitle(plain(title, 80), fontsize=11)
     return figure
 
 

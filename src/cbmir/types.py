@@ -245,7 +245,10 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Hit:
-    """One returned image. distance: Euclidean, smaller is more alike. score: None without a calibration.
+    """One returned image. distance: Euclidean, smaller is more alike.
+
+    score: the probability that it is of the query's class, by its distance; None without a calibration, and where the
+    distance is not that of two images (to a mean of several, to a query moved by judgements, of series).
 
     n_images: where hits are grouped, how many of the compared images are of the hit's patient, study or series.
     votes: where series are ranked by votes, how many slices of the query have their nearest image in this one.
@@ -264,6 +267,8 @@ class Hit:
             raise ValueError("ranks start at 1")
         if not self.distance >= 0:
             raise ValueError("a distance is a number of at least 0")
+        if self.score is not None and not 0 <= self.score <= 1:
+            raise ValueError("a score is a probability")
 
     def as_dict(self) -> dict[str, Any]:
         """As `cbmir search` tells it (docs/architecture.md, Contract)."""
@@ -289,6 +294,7 @@ class Ranking:
     """The hits of one query, best first, ties by id.
 
     predicted: (class, probability) of the query, likeliest first; empty when the encoder has no classes.
+    in_distribution: False where the query is unlike the gallery, None where that is not known.
     query_ids: the ids of its images, as far as they are known. n_candidates: how many records were compared: all that
     gate and filter let pass and that are not hidden. n_allowed: how many the filter lets pass.
     offset: how many hits come before these. where: the filter, as text. grouped_by: whose best image each hit is.
@@ -301,6 +307,7 @@ class Ranking:
     layer: str
     gate: Gate
     predicted: tuple[tuple[str, float], ...] = ()
+    in_distribution: bool | None = None
     query_ids: tuple[str, ...] = ()
     n_candidates: int = 0
     n_allowed: int = 0

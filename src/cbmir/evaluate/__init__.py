@@ -18,6 +18,7 @@ from ..errors import BadManifest, UsageError
 from ..privacy import Pseudonyms
 from ..rerank import Reranking, reranking_of
 from ..types import GATES, Gate, ImageRef, Progress, Record, Rerank, UInt8
+from .calibration import calibration
 from .collect import collect
 from .efficiency import efficiency
 from .examples import Example, Samples, choose_examples, choose_samples, frame_of, records_shown, thumbnails
@@ -107,7 +108,11 @@ def evaluate_split(
     samples = choose_samples(gallery.records)
     mask = encoder.preprocessing.regions_only
     pictures = _pictures(records_shown(examples, samples), collected.ref_of, pseudonyms, workers, mask)
-    metrics = numbers | {"rerank": rerank, "efficiency": speed} | _about(encoder) | collected.about()
+    believed = calibration(
+        queries, judgement, rankings, encoder.classes, encoder.calibration, reranked=bool(rerankings)
+    )
+    told = {"rerank": rerank, "calibration": believed, "efficiency": speed}
+    metrics = numbers | told | _about(encoder) | collected.about()
     return Evaluation(metrics, examples, samples, pictures)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ..confidence import scores
 from ..errors import BadGallery, UsageError
 from ..fusion import best_of_each, least_similar, most_similar, rank_series
 from ..index import NO_POSITIONS, Found, Scope
@@ -16,6 +19,7 @@ from ..search import rocchio, scope_of
 from ..store import Store
 from ..types import Float32, Hide, Hit, Int, Owner, Ranking, Record
 from .card import EncoderCard
+from .likeness import in_distribution
 from .query import NewImage, Query
 
 
@@ -46,12 +50,26 @@ def answer(store: Store, matrix: Matrix, encoder: EncoderCard, layer: str, query
     reranking = reranking_of(query.rerank, encoder.calibration, layer)
     found, votes = _found(query, matrix, scope, _moved(images, liked, unliked, query), owners, reranking)
     page = slice(query.offset, query.offset + query.k)
-    sizes = None if owners is None else _sizes(found.positions[page], owners, scope, matrix)
+    shown = found.at(page)
+    more = {
+        "score": scores(shown.distances, encoder.calibration, layer) if _is_to_an_image(query, images) else None,
+        "n_images": None if owners is None else _sizes(shown.positions, owners, scope, matrix),
+        "votes": None if votes is None else votes[page],
+    }
+    usual, unlike = in_distribution(
+        matrix.index,
+        _features(images),
+        Scope(hidden=_hidden(query.hide, images, (), matrix), exact=query.exact),
+        encoder.calibration,
+        layer,
+        found if _is_all_that_is_near(query, images) else None,
+    )
     return Ranking(
-        hits=_named(found.at(page), None if votes is None else votes[page], sizes, query.offset, store, matrix),
+        hits=_named(shown, more, query.offset, store, matrix),
         layer=layer,
         gate=query.gate,
         predicted=_likeliest_first(encoder.classes, posterior),
+        in_distribution=usual,
         query_ids=tuple(image.record.id for image in images if image.record is not None),
         n_candidates=found.n_candidates,
         n_allowed=int(np.count_nonzero(matrix.live if passing is None else passing)),
@@ -61,7 +79,7 @@ def answer(store: Store, matrix: Matrix, encoder: EncoderCard, layer: str, query
         order=query.order,
         rerank=query.rerank,
         feedback=judged,
-        notes=tuple(_notes(query, matrix, reranking)),
+        notes=(*unlike, *_notes(query, matrix, reranking)),
         by=found.by,
     )
 
@@ -145,6 +163,22 @@ def _features(images: Sequence[_Image]) -> Float32:
     return np.array([image.features for image in images], np.float32)
 
 
+def _is_to_an_image(query: Query, images: Sequence[_Image]) -> bool:
+    """Whether the distance of a hit is that of two images, which is what a score is fitted on: not that to a mean, nor
+    to a moved query, nor that of series."""
+    judged = query.feedback.like or query.feedback.unlike
+    return not judged and query.rank_series is None and (len(images) == 1 or query.combine == "max")
+
+
+_USUAL = Query()
+
+
+def _is_all_that_is_near(query: Query, images: Sequence[_Image]) -> bool:
+    """Whether the first rows found are the nearest of one image in the whole gallery, but for what is hidden."""
+    same = ("gate", "where", "feedback", "order", "rerank", "group_by", "rank_series")
+    return len(images) == 1 and all(getattr(query, name) == getattr(_USUAL, name) for name in same)
+
+
 def _found(
     query: Query, matrix: Matrix, scope: Scope, rows: Float32, owners: Int | None, reranking: Reranking | None
 ) -> tuple[Found, Int | None]:
@@ -187,20 +221,21 @@ def _sizes(positions: Int, owners: Int, scope: Scope, matrix: Matrix) -> Int:
 
 
 def _named(
-    found: Found, votes: Int | None, sizes: Int | None, offset: int, store: Store, matrix: Matrix
+    found: Found, more: Mapping[str, npt.NDArray[Any] | None], offset: int, store: Store, matrix: Matrix
 ) -> tuple[Hit, ...]:
+    """more: what else is told of each hit, by the names of a Hit."""
     ids = matrix.names(found.positions)
     records = store.records(ids)
     # an image removed since the matrix was read is no hit any more
     there = [place for place, name in enumerate(ids) if name in records]
+    columns = {name: values.tolist() for name, values in more.items() if values is not None}
     return tuple(
         Hit(
             rank,
             ids[place],
             float(found.distances[place]),
             records[ids[place]],
-            n_images=None if sizes is None else int(sizes[place]),
-            votes=None if votes is None else int(votes[place]),
+            **{name: values[place] for name, values in columns.items()},
         )
         for rank, place in enumerate(there, offset + 1)
     )

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from ..extract import Extracted
 
 COLUMNS: Mapping[str, ColumnType] = {
-    "query": "text", "frame": "whole number", "query_id": "text", "rank": "whole number", "id": "text",
-    "distance": "number", "score": "number", "class": "text", "label": "text", "predicted": "text",
-    "modality": "text", "patient": "text", "study": "text", "series": "text", "images": "whole number",
-    "votes": "whole number",
+    "query": "text", "frame": "whole number", "query_id": "text", "in_distribution": "text",
+    "rank": "whole number", "id": "text", "distance": "number", "score": "number", "class": "text",
+    "label": "text", "predicted": "text", "modality": "text", "patient": "text", "study": "text",
+    "series": "text", "images": "whole number", "votes": "whole number",
 }  # fmt: skip
 """One row a hit. query: the handle of the file that was searched by; path: where it is, only when that is asked for."""
+
+_YES_NO = {True: "yes", False: "no", None: None}
 
 
 def search_folder(
@@ -89,6 +91,7 @@ def _rows(ranking: Ranking, extracted: Extracted, frame: int, handle: str) -> It
             "query": handle,
             "frame": extracted.records[frame].frame_index + 1,
             "query_id": extracted.records[frame].id,
+            "in_distribution": _YES_NO[ranking.in_distribution],
             **hit.as_dict(),
             "path": extracted.decoded.ref.shown,
         }

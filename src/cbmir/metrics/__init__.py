@@ -1,6 +1,7 @@
 """Retrieval and classification metrics: plain NumPy on ranked lists, every definition named.
 
-`ranked`: metrics of one query. `measure`: all of them at once. `confusion`: classification. `statistics`: means,
+`ranked`: metrics of one query. `measure`: all of them at once. `confusion`: classification. `reliability`: do
+probabilities come true. `statistics`: means,
 intervals over patients, tests between methods. `definitions`: what each number means; docs/metrics.md shows examples.
 """
 
@@ -33,6 +34,7 @@ from .ranked import (
     recall_at,
     reciprocal_rank,
 )
+from .reliability import Bin, Binning, auroc, brier, ece, reliability
 from .statistics import (
     Paired,
     bootstrap_ci,
@@ -57,11 +59,14 @@ __all__ = [
     "ELEVEN_LEVELS",
     "METRICS",
     "RECALL_LEVELS",
+    "Bin",
+    "Binning",
     "Denominator",
     "Float",
     "Gain",
     "Judged",
     "Paired",
+    "auroc",
     "average_precision",
     "average_precision_at",
     "average_precision_at_r",
@@ -70,10 +75,12 @@ __all__ = [
     "bootstrap_means",
     "bootstrap_table",
     "bpref",
+    "brier",
     "classification",
     "compare",
     "confusion_matrix",
     "draw_patients",
+    "ece",
     "geometric_mean",
     "graded_ndcg_at",
     "hit_at",
@@ -97,5 +104,6 @@ __all__ = [
     "r_precision",
     "recall_at",
     "reciprocal_rank",
+    "reliability",
     "smaller_galleries",
 ]

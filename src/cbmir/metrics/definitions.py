@@ -103,6 +103,22 @@ _OF_MANY: dict[str, str] = {
         "classes, so never compare it with top1."
     ),
     "confusion": "Counts; rows are labels, columns are predicted classes.",
+    "ECE": (
+        "Expected calibration error: 15 bins of equally many predictions by their probability; the mean over bins, by "
+        "their share, of |mean probability - share that came true|."
+    ),
+    "ECE_width": "As ECE, with 15 bins of equal width in probability (Guo et al. 2017).",
+    "Brier": "Mean of (probability - outcome)^2, the outcome 1 where it came true and 0 elsewhere.",
+    "reliability": (
+        "Of each bin of ECE its share, mean probability (told) and share that came true. Of the posterior: its "
+        "likeliest class, and whether that is the label. Of the score: the first 10 hits without a gate, and whether "
+        "they have the query's class; every query weighs the same."
+    ),
+    "flagged": "Share of queries told to be unlike the gallery (in_distribution false).",
+    "AUROC": (
+        "How often an image that does not belong is farther from the gallery than one that does; a tie counts half. "
+        "1/2 is chance."
+    ),
     "relevant": (
         "A gallery record is relevant when it has the query's class; with another label column, when it "
         "has the query's class and value there; unlabelled records are not relevant."

@@ -22,6 +22,7 @@ from ..figures import (
     per_class_figure,
     pr_figure,
     ranking_row,
+    reliability_figure,
     sample_sheet,
     save,
     strip_figure,
@@ -38,6 +39,8 @@ from .search import search_page
 from .tables import (
     Table,
     apart_table,
+    believed,
+    calibration_table,
     classification_table,
     efficiency_table,
     groups_table,
@@ -104,6 +107,8 @@ def _tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
     if metrics["classification"]:
         tables["classification"] = classification_table(metrics)
     tables |= {"table_2": table_2(metrics), "table_3": table_3(metrics)}
+    if believed(metrics):
+        tables["calibration"] = calibration_table(metrics)
     if metrics.get("efficiency"):
         tables["efficiency"] = efficiency_table(metrics)
     if metrics["apart"]:
@@ -131,6 +136,7 @@ def _page(
         ("retrieval", "Retrieval", tables("retrieval", "metrics") + drawn.curves() + drawn.classes()),
         ("reading", "How to read the mAP", page.paragraphs(how_to_read(metrics))),
         ("classification", "Classification", tables("classification") + drawn.confusion()),
+        ("calibration", "What can be believed", tables("calibration") + drawn.reliability()),
         ("examples", "Queries and their first hits", drawn.strips(examples)),
         ("paper", "Beside the paper", tables("table_2", "table_3")),
         ("cost", "What a query costs", tables("efficiency")),
@@ -214,6 +220,15 @@ class _Drawn:
             return ""
         _, svg = save(confusion_figure(found["confusion"], found["classes"]), self.folder, "confusion")
         return page.image(svg, "Confusion matrix in per cent of each label", "As Table 1 of the paper.")
+
+    def reliability(self) -> str:
+        found = believed(self.metrics)
+        if not found:
+            return ""
+        curves = {name: belief["reliability"] for name, belief in found.items()}
+        title = "What was told, and what came true"
+        _, svg = save(reliability_figure(curves, title), self.folder, "reliability")
+        return page.image(svg, title, "On the dotted line probabilities come true; below it they promise too much.")
 
     def strips(self, examples: Sequence[Example]) -> str:
         """Fig. 9 and 10. The stem numbers the strips, it does not name the query."""

@@ -176,6 +176,28 @@ def efficiency_table(metrics: Mapping[str, Any]) -> Table:
     return Table("Distances and time", header, rows, note)
 
 
+def believed(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What there is to tell of each kind of probability."""
+    told = metrics.get("calibration") or {"posterior": None, "score": {}}
+    of_posterior = {"posterior, likeliest class": told["posterior"]} if told["posterior"] else {}
+    return of_posterior | {f"score, {layer}, first 10 hits": belief for layer, belief in told["score"].items()}
+
+
+def calibration_table(metrics: Mapping[str, Any]) -> Table:
+    """How far posterior and scores can be believed, and how many queries are flagged."""
+    names = ("ECE", "ECE_width", "Brier")
+    rows = tuple(
+        (name, *(number(belief[key]) for key in names), str(belief["n"])) for name, belief in believed(metrics).items()
+    )
+    flags = [
+        f"{per_cent(of['flagged'])} % by {layer}"
+        for layer, of in metrics["calibration"]["in_distribution"].items()
+        if of["flagged"] is not None
+    ]
+    note = f"Queries flagged as unlike the gallery, 5 % on validation: {', '.join(flags)}." if flags else ""
+    return Table("Do probabilities come true?", ("Probability", *names, "Predictions"), rows, note)
+
+
 def groups_table(metrics: Mapping[str, Any], key: str, title: str) -> Table:
     """per_class or per_source: counts, classification, mAP and P@10 of the first layer under each gate."""
     layer, gates = metrics["layers"][0], metrics["gates"]
