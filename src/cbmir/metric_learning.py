@@ -86,7 +86,7 @@ class MetricLearning:
 
     def optimizer(self, network: torch.nn.Module) -> torch.optim.Optimizer:
         """AdamW; the heads, and what only the losses have, learn faster than the body."""
-        body = list(network.body.parameters())
+        body = list(network.get_submodule("body").parameters())
         known = {id(parameter) for parameter in body}
         heads = [parameter for parameter in network.parameters() if id(parameter) not in known]
         own = list(self.learned.parameters())

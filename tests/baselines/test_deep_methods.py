@@ -15,8 +15,8 @@ from cbmir.baselines.dcnn import Dcnn
 from cbmir.baselines.hash48 import Hash48, coarse_to_fine
 from cbmir.baselines.spoc import Spoc, centre_prior, last_convolution, sum_pooled
 from cbmir.baselines.trained import Trained
-from cbmir.errors import CbmirError, UsageError
 from cbmir.classification import centre_crop
+from cbmir.errors import CbmirError, UsageError
 from cbmir.networks.dcnn import DCNN
 from cbmir.recipes import PAPER_PRACTICAL
 
