@@ -15,6 +15,7 @@ from pathlib import Path
 
 import bench_coldstart
 import bench_decode
+import bench_encoder
 import bench_engines
 import bench_extract
 import bench_growth
@@ -35,6 +36,7 @@ class Options:
 PARTS: dict[str, Callable[[Options], list[Row]]] = {
     "decode": lambda options: bench_decode.rows(),
     "index": lambda options: bench_extract.rows(options.data, options.encoder, options.limit),
+    "encoder": lambda options: bench_encoder.rows(options.data, limit=options.limit),
     "large folder": lambda options: bench_ingest.rows(options.limit) if options.limit else bench_ingest.rows(),
     "search": lambda options: bench_search.rows(),
     "growth": lambda options: bench_growth.rows(),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cbmir.privacy import Pseudonyms
+from small_network import save_small
 from wards import write_ward
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,6 +31,15 @@ def pseudonyms() -> Pseudonyms:
 def ward(tmp_path: Path) -> Path:
     """A folder of DICOM files of three patients."""
     return write_ward(tmp_path / "ward")
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small network, untrained, for discs and stripes, in the place of the encoder that comes with cbmir."""
+    folder = save_small(tmp_path / "weights" / "default", classes=("disc", "stripes"))
+    shutil.copy(REPOSITORY / "src" / "cbmir" / "weights" / "LICENSE", folder.parent)
+    monkeypatch.setattr("cbmir.encoder.DEFAULT", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import bench_decode
+import bench_encoder
 import bench_engines
 import bench_growth
 import bench_search
 import run as benchmarks
+from cbmir.encoder import load_encoder
 from cbmir.index.twopass import coarse_of
+from cbmir.preprocess import Preprocessing
 from cbmir.types import ImageRef
 from measure import Row, run, table
+from pictures import draw_folder
 
 BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
@@ -86,6 +90,49 @@ def test_ours_finds_in_a_comparison_what_is_true_and_a_missing_engine_is_named(m
     assert ours.met
     assert ours.measured.count("(recall 1.000)") == 3
     assert another.measured == "not measured: no_such_module is not installed"
+
+
+def test_the_speed_of_an_encoder_and_the_agreement_of_its_exports_are_measured(
+    tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = bench_encoder.generated(load_encoder(stand_in).preprocessing, n_images=40)
+    monkeypatch.setattr(bench_encoder, "generated", lambda recipe: few)
+    found = bench_encoder.rows(tmp_path, seconds=0.01)  # a folder without a manifest: pictures are generated
+    measured = {row.what: row.met for row in found}
+    agreeing = {what for what, met in measured.items() if met and "against PyTorch float32, 40 images" in what}
+    kinds = {(what.split(" against")[0], what.split(": ")[1]) for what in agreeing}
+    asked = ("mean cosine", "overlap@10", "mAP")
+    assert {("OpenVINO f32", one) for one in asked} | {("ONNX file f32", one) for one in asked} <= kinds
+    assert [row.what.split(",")[0] for row in found[:2]] == [
+        "features in batches of 64",
+        "features of one decoded query of 512 x 512",
+    ]
+
+
+def test_an_export_that_answers_otherwise_is_missed() -> None:
+    images = bench_encoder.generated(Preprocessing(size=32, crop=32), n_images=60)
+    wanted = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    same = bench_encoder.agreement("same", "f32", wanted.copy(), wanted, images)
+    assert [(row.measured, row.met) for row in same[:2]] == [("1.000000, least 1.000000", True), ("1.0000", True)]
+    other = bench_encoder.agreement("other", "f32", wanted[::-1].copy(), wanted, images)
+    assert [row.met for row in other[:2]] == [False, False]
+
+
+def test_the_train_side_of_a_manifest_asks_itself_by_patients(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=8)
+    rows = [
+        f"{path.relative_to(pictures)},{path.parent.name},p{number // 2},{'test' if number % 8 == 7 else 'train'}"
+        for number, path in enumerate(sorted(pictures.rglob("*.png")))
+    ]
+    (pictures / "manifest.csv").write_text("\n".join(["path,class,patient,split", *rows]) + "\n")
+    images = bench_encoder.of_manifest(pictures, Preprocessing(size=32, crop=32), tmp_path / "work")
+    patients = {
+        asks: {r.patient for r, a in zip(images.records, images.asks, strict=True) if a == asks}
+        for asks in (True, False)
+    }
+    assert images.pixels.shape == (14, 1, 32, 32)
+    assert patients[True]
+    assert not patients[True] & patients[False]
 
 
 def test_the_table_says_what_was_missed() -> None:

@@ -78,7 +78,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Ward:
 def report(ward: Ward) -> dict[str, Any]:
     """The first index run over all sources."""
     sources = [ward.sources[name] for name in ("folder", "archive", "media")]
-    found: dict[str, Any] = ward.ok("index", *sources, "--gallery", "gallery", "--json")
+    found: dict[str, Any] = ward.ok("index", *sources, "--gallery", "gallery", "--encoder", "pixels", "--json")
     return found
 
 
@@ -142,7 +142,7 @@ def test_index_again_and_all_the_verbs(ward: Ward, report: dict[str, Any]) -> No
     ward.run("index", folder, "--gallery", "gallery", "--strict", "--workers", "0")
     again = ("--timeout", "30", "--memory", "2048", "--json")
     assert ward.ok("index", *ward.sources.values(), "--gallery", "gallery", *again)["outcomes"]["decoded"] == 12
-    ward.ok("index", folder, "--gallery", "masked", "--mask-burned-in", "--duplicates", "skip")
+    ward.ok("index", folder, "--gallery", "masked", "--encoder", "pixels", "--mask-burned-in", "--duplicates", "skip")
     query = folder / "ZQXCANARY^ANN" / "chest.dcm"
     by_file = ward.ok("search", query, "--gallery", "gallery", "--strip", "strip.png", "--json")
     record = by_file["query"]["id"]

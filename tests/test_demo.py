@@ -1,4 +1,4 @@
-"""The demo: on pydicom's own files without a network, and, when asked for long tests, on a labelled folder with one."""
+"""The demo: on pydicom's own files and on a labelled folder; when asked for long tests, with training before."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cbmir.demo import bundled_files, run_demo
+from cbmir.demo import bundled_files, run_demo, work_folder
 from cbmir.errors import BadManifest, UsageError
 from cbmir.gallery import Gallery
-from cbmir.recipes import DEMO
+from cbmir.recipes import DEMO, recipe_named
 from make_dicom import make_dicom, save_dicom
 from pictures import draw_folder
 
 
-def test_without_a_folder_it_searches_the_files_that_come_with_pydicom(tmp_path: Path) -> None:
+def test_without_a_folder_it_searches_the_files_that_come_with_pydicom(stand_in: Path, tmp_path: Path) -> None:
     said: list[str] = []
     result = run_demo(None, tmp_path, workers=2, say=said.append)
-    assert result["encoder"] == "pixels"
+    assert result["encoder"] == "default"
     assert result["indexed"]["outcomes"]["decoded"] >= 80
     work = tmp_path / "pydicom"
     assert f"writing into {work}" in said
@@ -41,7 +41,8 @@ def copied(folder: Path, *names: str) -> Path:
 
 def test_again_it_goes_on(tmp_path: Path) -> None:
     some = copied(tmp_path / "some", "CT_small.dcm", "MR_small.dcm", "examples_rgb_color.dcm")
-    runs = [run_demo(some, tmp_path / "out", workers=0, say=lambda _: None) for _ in range(2)]
+    told = {"encoder_name": "pixels", "workers": 0, "say": lambda _: None}
+    runs = [run_demo(some, tmp_path / "out", **told) for _ in range(2)]
     assert [run["indexed"]["added"] for run in runs] == [3, 0]
     assert runs[0]["gallery"] == runs[1]["gallery"]
 
@@ -51,7 +52,8 @@ def test_two_sources_of_one_name_have_a_gallery_each(tmp_path: Path) -> None:
         copied(tmp_path / "a" / "some", "CT_small.dcm", "MR_small.dcm"),
         copied(tmp_path / "b" / "some", "CT_small.dcm"),
     ]
-    runs = [run_demo(source, tmp_path / "out", workers=0, say=lambda _: None) for source in sources]
+    told = {"encoder_name": "pixels", "workers": 0, "say": lambda _: None}
+    runs = [run_demo(source, tmp_path / "out", **told) for source in sources]
     assert [run["indexed"]["added"] for run in runs] == [2, 1]
     assert len({run["gallery"] for run in runs}) == 2
     for run in runs:
@@ -109,12 +111,35 @@ def test_class_folders_that_are_not_there_are_said(tmp_path: Path) -> None:
         run_demo(some, tmp_path / "out", class_folders=True, say=lambda _: None)
 
 
+def test_with_classes_it_evaluates_the_encoder_that_comes_with_cbmir(stand_in: Path, tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=6)
+    result = run_demo(pictures, tmp_path / "out", class_folders=True, workers=0, say=lambda _: None)
+    metrics = json.loads((Path(result["report"]).parent / "metrics.json").read_text())
+    assert (result["encoder"], metrics["encoder_name"]) == ("default", "default")
+    assert result["mAP"] == metrics["retrieval"]["FCL1"]["off"]["mAP"]
+
+
+def test_every_encoder_and_recipe_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    by = ["default", "pixels", str(tmp_path / "one"), str(tmp_path / "two"), DEMO, recipe_named("ours")]
+    folders = [work_folder(None, tmp_path, classes, one) for one in by for classes in (False, True)]
+    assert len(set(folders)) == 12
+    assert folders[:3] == [tmp_path / "pydicom", tmp_path / "pydicom-classes", tmp_path / "pydicom-pixels"]
+    assert not any("one" in folder.name for folder in folders)
+
+
+def test_nothing_is_trained_without_classes(tmp_path: Path) -> None:
+    some = copied(tmp_path / "some", "CT_small.dcm")
+    with pytest.raises(UsageError, match="Training needs classes"):
+        run_demo(some, tmp_path / "out", recipe=DEMO, say=lambda _: None)
+
+
 @pytest.mark.long
-def test_with_classes_it_does_the_whole_job(tmp_path: Path) -> None:
+def test_with_a_recipe_it_trains_first(tmp_path: Path) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=10)
     recipe = replace(DEMO, epochs=1, batch_size=4)
     result = run_demo(pictures, tmp_path / "out", class_folders=True, recipe=recipe, workers=0, say=lambda _: None)
     work = Path(result["gallery"]).parent
+    assert result["encoder"] == str(work / "encoder")
     metrics = json.loads((work / "report" / "metrics.json").read_text())
     assert result["mAP"] == metrics["retrieval"]["FCL1"]["off"]["mAP"]
     assert {path.stem for path in (work / "searches").iterdir()} == {"01", "02"}

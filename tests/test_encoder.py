@@ -11,28 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from cbmir.encoder import load_encoder, save_encoder
+from cbmir.encoder import load_encoder
 from cbmir.errors import BadEncoder, UsageError
 from cbmir.networks import build
 from cbmir.preprocess import Preprocessing
+from small_network import save_small
 
-ARCHITECTURE = {"kind": "dcnn", "side": 224, "channels": 1, "n_classes": 3, "mean": 0.3, "scale": 0.3, "width": 8}
+CLASSES = ("brain", "eye", "knee")
 
 
 def save(directory: Path, seed: int = 0, **changes: Any) -> None:
-    network = build(ARCHITECTURE)
-    network.initialise("he", "zero", torch.Generator().manual_seed(seed))
-    parts: dict[str, Any] = {
-        "architecture": ARCHITECTURE,
-        "preprocessing": Preprocessing(),
-        "classes": ("brain", "eye", "knee"),
-        "layers": {"FCL1": 8, "FCL2": 8, "FCL3": 8},
-        "calibration": {},
-        "training": {"recipe": "none"},
-    }
-    save_encoder(directory, network.state_dict(), **(parts | changes))
+    save_small(directory, seed, **({"classes": CLASSES} | changes))
 
 
 @pytest.fixture(scope="module")

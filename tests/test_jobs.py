@@ -65,7 +65,7 @@ def test_a_query_file_of_the_gallery_is_judged_by_its_label_there(
     tmp_path: Path, drawn: list[tuple[Tile, Row]]
 ) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=2)
-    jobs.index_refs(tmp_path / "gallery", classes(pictures), settings=HERE)
+    jobs.index_refs(tmp_path / "gallery", classes(pictures), encoder_name="pixels", settings=HERE)
     query = pictures / "disc" / "00.png"
     with Gallery.open(tmp_path / "gallery") as gallery:
         by_file, _ = jobs.search_images(gallery, jobs.Asked([query]))
@@ -85,7 +85,7 @@ def test_of_several_query_images_the_first_is_drawn_and_judged_by(
 ) -> None:
     """Images of the gallery come before files."""
     pictures = draw_folder(tmp_path / "pictures", per_class=2)
-    jobs.index_refs(tmp_path / "gallery", classes(pictures), settings=HERE)
+    jobs.index_refs(tmp_path / "gallery", classes(pictures), encoder_name="pixels", settings=HERE)
     with Gallery.open(tmp_path / "gallery") as gallery:
         disc = next(name for name in gallery.ids() if gallery.record(name).label == "disc")
     asked = ["search", "--id", disc, "--gallery", str(tmp_path / "gallery"), "--strip", str(tmp_path / "a.png")]
@@ -133,7 +133,9 @@ def test_a_masked_gallery_sees_only_the_regions_of_ultrasound_and_masks_queries_
     distances = {}
     for masked in (False, True):
         gallery_dir = tmp_path / f"gallery-{masked}"
-        jobs.index_into(gallery_dir, [scans], settings=jobs.IndexSettings(workers=0, mask_burned_in=masked))
+        jobs.index_into(
+            gallery_dir, [scans], encoder_name="pixels", settings=jobs.IndexSettings(workers=0, mask_burned_in=masked)
+        )
         with Gallery.open(gallery_dir) as gallery:
             ranking, _ = jobs.search_images(gallery, jobs.Asked([first]), Query(hide="none"))
             distances[masked] = max(hit.distance for hit in ranking)
@@ -146,11 +148,11 @@ def test_a_masked_gallery_sees_only_the_regions_of_ultrasound_and_masks_queries_
 
 def test_an_encoder_that_does_not_mask_is_not_that_of_a_masked_gallery(tmp_path: Path) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=1)
-    jobs.index_into(tmp_path / "plain", [pictures], settings=HERE)
+    jobs.index_into(tmp_path / "plain", [pictures], encoder_name="pixels", settings=HERE)
     masked = jobs.IndexSettings(workers=0, mask_burned_in=True)
     with pytest.raises(BadGallery, match="was made without --mask-burned-in"):
-        jobs.index_into(tmp_path / "plain", [pictures], settings=masked)
-    jobs.index_into(tmp_path / "masked", [pictures], settings=masked)
+        jobs.index_into(tmp_path / "plain", [pictures], encoder_name="pixels", settings=masked)
+    jobs.index_into(tmp_path / "masked", [pictures], encoder_name="pixels", settings=masked)
     with Gallery.open(tmp_path / "plain") as plain, Gallery.open(tmp_path / "masked") as gallery:
         assert plain.encoder_fingerprint != gallery.encoder_fingerprint
         assert jobs.encoder_of(gallery).fingerprint == gallery.encoder_fingerprint
@@ -159,7 +161,7 @@ def test_an_encoder_that_does_not_mask_is_not_that_of_a_masked_gallery(tmp_path:
 def test_a_run_report_has_a_page_beside_it(tmp_path: Path) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=1)
     (pictures / "disc" / "notes.txt").write_text("no picture")
-    report = jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+    report = jobs.index_into(tmp_path / "gallery", [pictures], encoder_name="pixels", settings=HERE)
     assert report.html == report.report.with_suffix(".html")
     assert report.failed[0]["path"] in report.html.read_text(encoding="utf-8")
 
@@ -170,7 +172,7 @@ def test_places_of_members_of_an_archive_name_the_archive(tmp_path: Path) -> Non
     with zipfile.ZipFile(archive, "w") as file:
         for picture in sorted(pictures.rglob("*.png")):
             file.write(picture, picture.relative_to(pictures))
-    jobs.index_into(tmp_path / "gallery", [archive], settings=HERE)
+    jobs.index_into(tmp_path / "gallery", [archive], encoder_name="pixels", settings=HERE)
     found = jobs.places(tmp_path / "gallery", [])
     assert [file["path"] for file in found] == [f"{archive}/{kind}/00.png" for kind in ("disc", "stripes")]
 
@@ -180,7 +182,7 @@ def test_the_strip_of_members_of_an_archive_has_their_pictures(tmp_path: Path, d
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         for picture in sorted(pictures.rglob("*.png")):
             file.write(picture, picture.relative_to(pictures))
-    jobs.index_into(tmp_path / "gallery", [tmp_path / "all.zip"], settings=HERE)
+    jobs.index_into(tmp_path / "gallery", [tmp_path / "all.zip"], encoder_name="pixels", settings=HERE)
     with Gallery.open(tmp_path / "gallery") as gallery:
         jobs.draw_strip(gallery, gallery.search_id(gallery.ids()[0]), None, 1, tmp_path / "strip.png")
     [(tile, row)] = drawn
@@ -191,7 +193,7 @@ def test_the_strip_of_members_of_an_archive_has_their_pictures(tmp_path: Path, d
 def test_places_are_found_by_handle_by_its_digits_and_by_the_id_of_an_image(tmp_path: Path) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=1)
     (pictures / "disc" / "broken").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+    jobs.index_into(tmp_path / "gallery", [pictures], encoder_name="pixels", settings=HERE)
     every = jobs.places(tmp_path / "gallery", [])
     assert len(every) == 3
     for file in every:
@@ -207,17 +209,17 @@ def test_places_are_found_by_handle_by_its_digits_and_by_the_id_of_an_image(tmp_
 
 def test_where_there_is_a_gallery_no_key_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=1)
-    jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+    jobs.index_into(tmp_path / "gallery", [pictures], encoder_name="pixels", settings=HERE)
     lost = tmp_path / "mistyped.key"
     monkeypatch.setenv("CBMIR_KEY_FILE", str(lost))
     with pytest.raises(CbmirError, match="no pseudonym key"):
-        jobs.index_into(tmp_path / "gallery", [pictures], settings=HERE)
+        jobs.index_into(tmp_path / "gallery", [pictures], encoder_name="pixels", settings=HERE)
     with pytest.raises(CbmirError, match="no pseudonym key"):
         jobs.places(tmp_path / "gallery", [])
     with Gallery.open(tmp_path / "gallery") as gallery, pytest.raises(CbmirError, match="no pseudonym key"):
         jobs.search_images(gallery, jobs.Asked([pictures / "disc" / "00.png"]))
     assert not lost.exists()
-    jobs.index_into(tmp_path / "another", [pictures], settings=HERE)
+    jobs.index_into(tmp_path / "another", [pictures], encoder_name="pixels", settings=HERE)
     assert lost.exists()
 
 
@@ -231,7 +233,9 @@ def test_a_split_that_is_not_there_is_said_without_the_words_of_the_manifest(tmp
 
 def test_a_source_given_twice_is_indexed_once(tmp_path: Path) -> None:
     pictures = draw_folder(tmp_path / "pictures", per_class=2)
-    report = jobs.index_into(tmp_path / "gallery", [pictures, pictures / "disc", pictures], settings=HERE)
+    report = jobs.index_into(
+        tmp_path / "gallery", [pictures, pictures / "disc", pictures], encoder_name="pixels", settings=HERE
+    )
     assert (report.added, report.duplicates, sum(report.outcomes.values())) == (4, 0, 4)
 
 
@@ -246,7 +250,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_volume_is_searched_by_the_middle_of_its_readable_axial_slices(tmp_path: Path, volume: Path) -> None:
-    jobs.index_into(tmp_path / "gallery", [volume], settings=HERE)
+    jobs.index_into(tmp_path / "gallery", [volume], encoder_name="pixels", settings=HERE)
     with Gallery.open(tmp_path / "gallery") as gallery:
         ranking, frame_number = jobs.search_images(gallery, jobs.Asked([volume]), Query(hide="none"))
         axial = [

@@ -58,12 +58,12 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 @pytest.fixture(scope="module")
 def gallery(shell: Shell) -> str:
-    shell.ok("index", "pictures", "--gallery", "gallery")
+    shell.ok("index", "pictures", "--gallery", "gallery", "--encoder", "pixels")
     return "gallery"
 
 
 def test_index_reports_every_file(shell: Shell, gallery: str) -> None:
-    report = json.loads(shell.ok("index", "pictures", "--gallery", "another", "--json"))
+    report = json.loads(shell.ok("index", "pictures", "--gallery", "another", "--encoder", "pixels", "--json"))
     assert (report["added"], report["outcomes"]["decoded"], report["outcomes"]["corrupt"]) == (12, 12, 1)
     [bad] = report["failed"]
     assert re.fullmatch(r"[0-9a-f]{12}\.png", bad["path"])  # a handle, no name
@@ -104,7 +104,7 @@ def test_render_draws_an_image_at_full_resolution(shell: Shell) -> None:
 
 
 def test_a_gallery_that_masks_is_searched_by_masked_images(shell: Shell) -> None:
-    shell.ok("index", "pictures", "--gallery", "masked", "--mask-burned-in")
+    shell.ok("index", "pictures", "--gallery", "masked", "--encoder", "pixels", "--mask-burned-in")
     shell.ok("index", "pictures", "--gallery", "masked")  # it remembers
     told = json.loads(shell.ok("info", "masked", "--json"))["encoder"]
     assert told["masked"] is True
@@ -198,7 +198,7 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
         (2, ["index", "pictures", "--gallery", "gallery", "--workers", "0", "--memory", "999"], "limit nothing"),
         (2, ["index", "pictures", "--gallery", "gallery", "--split", "zz"], "no image is in any split"),
         (2, ["demo", "empty", "--out", "demo", "--classes-from-folders"], "no classes"),
-        (1, ["index", "pictures", "--gallery", "pictures/disc/00.png"], "a gallery is a folder"),
+        (1, ["index", "pictures", "--gallery", "pictures/disc/00.png", "--encoder", "pixels"], "a gallery is a folder"),
         (1, ["search", "pictures/disc/broken.png", "--gallery", "gallery"], "gives no image"),
         (1, ["search", "--id", "0" * 32, "--gallery", "gallery"], "no image"),
         (1, ["search", "--id", "0" * 32, "--gallery", "empty"], "no gallery"),
@@ -242,6 +242,9 @@ def test_split_check_and_evaluate_pixels(shell: Shell) -> None:
         (2, ["evaluate", "pictures", "--encoder", "nowhere", "--out", "r"], "no encoder at nowhere"),
         (2, ["evaluate", "pictures", "--encoder", "pixels", "--out", "r"], "split"),
         (2, ["evaluate", "empty", "--encoder", "pixels", "--out", "r"], "no classes"),
+        (2, ["evaluate", "pictures", "--folds", "2", "--encoder", "pixels", "--out", "r"], "--encoder has no meaning"),
+        (2, ["demo", "pictures", "--encoder", "pixels", "--recipe", "demo"], "Give --encoder or --recipe"),
+        (2, ["demo", "pictures", "--recipe", "best"], "no recipe 'best'"),
         (2, ["train", "empty", "--out", "e"], "no classes"),
         (2, ["train", "pictures", "--out", "e", "--recipe", "best"], "no recipe 'best'"),
         (2, ["info", "nowhere"], "no nowhere"),
@@ -279,7 +282,7 @@ def test_another_pseudonym_key_is_refused(shell: Shell, gallery: str, tmp_path: 
     assert "no pseudonym key" in other.fails(1, "search", "pictures/disc/00.png", "--gallery", gallery)
     assert "no pseudonym key" in other.fails(1, "index", "pictures", "--gallery", gallery)
     assert not (tmp_path / "other").exists()
-    other.ok("index", "pictures", "--gallery", str(tmp_path / "other-gallery"))
+    other.ok("index", "pictures", "--gallery", str(tmp_path / "other-gallery"), "--encoder", "pixels")
     sentence = other.fails(1, "search", "pictures/disc/00.png", "--gallery", gallery)
     assert "was made with pseudonym key" in sentence
 

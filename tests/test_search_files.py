@@ -25,7 +25,9 @@ from scans import body, save, write_scans
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
     folder = write_scans(tmp_path)
-    jobs.index_into(folder / "gallery", [folder / "archive"], settings=jobs.IndexSettings(workers=0))
+    jobs.index_into(
+        folder / "gallery", [folder / "archive"], encoder_name="pixels", settings=jobs.IndexSettings(workers=0)
+    )
     return folder
 
 

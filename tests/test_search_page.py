@@ -28,7 +28,9 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "key").write_text(KEY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CBMIR_KEY_FILE", str(folder / "key"))
-        jobs.index_into(folder / "gallery", [folder / "archive"], settings=jobs.IndexSettings(workers=0))
+        jobs.index_into(
+            folder / "gallery", [folder / "archive"], encoder_name="pixels", settings=jobs.IndexSettings(workers=0)
+        )
     return folder
 
 

@@ -58,12 +58,12 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     write_ward(home / "ward")
     save(home / "small")
     shell = Shell(home)
-    shell.ok("index", "ward", "--gallery", "gallery", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "gallery", "--workers", "0", "--encoder", "pixels")
     return shell
 
 
 def test_a_patient_is_removed_and_stays_away_until_readmitted(shell: Shell) -> None:
-    shell.ok("index", "ward", "--gallery", "g", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "g", "--workers", "0", "--encoder", "pixels")
     told = shell.ok("remove", "--gallery", "g", "--patient", "MRN-1", "--dry-run", "--json")
     assert (told["would_remove"]["records"], len(told["ids"])) == (7, 7)
     told = shell.ok("remove", "--gallery", "g", "--patient", "-", "--json", given="MRN-1\n")
@@ -77,7 +77,7 @@ def test_a_patient_is_removed_and_stays_away_until_readmitted(shell: Shell) -> N
 
 
 def test_what_is_found_is_a_failure(shell: Shell) -> None:
-    shell.ok("index", "ward", "--gallery", "f", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "f", "--workers", "0", "--encoder", "pixels")
     ids = shell.ok("remove", "--gallery", "f", "--series", "1.2.1.1", "--dry-run", "--json")["ids"]
     (shell.home / "f" / "note.txt").write_text(f"look at {ids[0]}")
     done = shell.run("remove", "--gallery", "f", "--series", "1.2.1.1")
@@ -86,7 +86,7 @@ def test_what_is_found_is_a_failure(shell: Shell) -> None:
 
 
 def test_the_encoder_is_changed_and_changed_back(shell: Shell) -> None:
-    shell.ok("index", "ward", "--gallery", "r", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "r", "--workers", "0", "--encoder", "pixels")
     gone = shell.home / "ward" / "Miller^2" / "0-0.dcm"
     kept = gone.read_bytes()
     gone.unlink()
@@ -120,7 +120,7 @@ def test_a_gallery_is_backed_up_restored_and_exported(shell: Shell) -> None:
 
 
 def test_a_record_lost_to_damage_comes_back(shell: Shell) -> None:
-    shell.ok("index", "ward", "--gallery", "d", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "d", "--workers", "0", "--encoder", "pixels")
     with closing(sqlite3.connect(shell.home / "d" / "gallery.sqlite")) as connection, connection:
         connection.execute("UPDATE feature SET data = zeroblob(2304) WHERE record = 1")
     assert shell.run("verify", "--gallery", "d").returncode == 1
@@ -151,6 +151,11 @@ def test_a_record_lost_to_damage_comes_back(shell: Shell) -> None:
         (2, "restore --from none --gallery new", "There is no backup none"),
         (2, "export --gallery gallery --to all.xml", "An export ends in"),
         (2, "export --gallery gallery --to all.npz --layer fcl9", "there is no layer"),
+        (2, "export --to all.csv", "Give --gallery or --encoder"),
+        (2, "export --gallery gallery --encoder pixels --to all.csv", "Give --gallery or --encoder"),
+        (2, "export --encoder pixels --to all.onnx", "no network"),
+        (2, "export --encoder pixels --to all.csv", "exported as .onnx"),
+        (2, "export --encoder pixels --to all.onnx -k 3", "no meaning beside --encoder"),
         (1, "verify --gallery none --repair", "there is no gallery in none"),
     ],
 )
@@ -160,7 +165,7 @@ def test_a_wrong_turn_is_one_sentence(code: int, words: str, sentence: str, shel
 
 
 def test_a_wrong_encoder_lets_nobody_in_again(shell: Shell) -> None:
-    shell.ok("index", "ward", "--gallery", "w", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "w", "--workers", "0", "--encoder", "pixels")
     shell.ok("remove", "--gallery", "w", "--patient", "MRN-1")
     wrong = ("index", "ward", "--gallery", "w", "--workers", "0", "--readmit", "--encoder", "small")
     assert "made with encoder" in shell.fails(1, *wrong)
@@ -171,7 +176,7 @@ def test_a_change_is_told_though_another_process_writes_just_then(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The matrices are made by the first search then."""
-    shell.ok("index", "ward", "--gallery", "b", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "b", "--workers", "0", "--encoder", "pixels")
     monkeypatch.setenv("CBMIR_KEY_FILE", str(shell.home / "key"))
     with ExitStack() as held:
 
@@ -196,7 +201,7 @@ def test_nobody_removes_between_an_index_run_and_its_reports(shell: Shell, monke
         tried.append(1)
 
     monkeypatch.setattr(report, "write_index_report", somebody_comes)
-    index_into(shell.home / "i", [shell.home / "ward"], settings=IndexSettings(workers=0))
+    index_into(shell.home / "i", [shell.home / "ward"], encoder_name="pixels", settings=IndexSettings(workers=0))
     assert tried
 
 
@@ -225,7 +230,7 @@ def test_a_read_only_gallery_is_verified_and_exported_and_not_changed(shell: She
 
 
 def test_new_files_of_a_removed_patient_are_counted(shell: Shell) -> None:
-    shell.ok("index", "ward", "--gallery", "n", "--workers", "0")
+    shell.ok("index", "ward", "--gallery", "n", "--workers", "0", "--encoder", "pixels")
     shell.ok("remove", "--gallery", "n", "--patient", "MRN-0")
     write_image(shell.home / "ward" / "Miller^0" / "later.dcm", 0, 7, 0)
     assert shell.ok("index", "ward", "--gallery", "n", "--workers", "0", "--json")["erased"] == 8

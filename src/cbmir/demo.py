@@ -1,6 +1,7 @@
-"""The demo: the whole job on one folder. With classes: train, index, search, evaluate; without: index and search.
+"""The demo: the whole job on one folder. With classes: index, search, evaluate; without: index and search.
 
-Folders are classes only where somebody says so: a folder per patient looks the same, and classes are kept as they are.
+A network is trained first where a recipe is named. Folders are classes only where somebody says so: a folder per
+patient looks the same, and classes are kept as they are.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import dataset, jobs
-from .encoder import load_encoder
+from .encoder import NAMES, load_encoder
 from .errors import BadManifest, CbmirError, UsageError
 from .evaluate import evaluate_split
 from .gallery import Gallery, Query
 from .ingest import IndexReport
 from .places import root_of
 from .privacy import load_pseudonyms
-from .recipes import DEMO, Recipe
+from .recipes import Recipe
 from .report import write_report, write_search_report
 from .sources import labelled, open_source, shown_of
 from .types import Gate, ImageRef, Ranking
@@ -37,9 +38,9 @@ def run_demo(
     source: Path | None,
     out: Path,
     *,
-    encoder_name: str | None = None,
+    encoder_name: str = "default",
+    recipe: Recipe | None = None,
     class_folders: bool = False,
-    recipe: Recipe = DEMO,
     workers: int | None = None,
     say: Callable[[str], None],
     on_progress: OpenProgress | None = None,
@@ -47,19 +48,24 @@ def run_demo(
 ) -> dict[str, Any]:
     """Do the whole job on `source`, or on pydicom's own files, and write it into a folder of its own in `out`.
 
-    class_folders: without a manifest, the first folder below the source is the class of its files. Started again on
-    the same source, it goes on there.
+    recipe: what an encoder is trained by, instead of encoder_name. class_folders: without a manifest, the first folder
+    below the source is the class of its files. Started again on the same source, it goes on there.
     Returns {"gallery", "report", "encoder", "indexed": the index report, "mAP": of the default layer or None}.
-    Raises UsageError for a source that is missing, BadManifest for one without class folders where they are asked for.
+    Raises UsageError for a source that is missing, or has no classes where there is a recipe; BadManifest for one
+    without class folders where they are asked for.
     """
-    out = work_folder(source, out, class_folders)
+    out = work_folder(source, out, class_folders, encoder_name if recipe is None else recipe)
     source = bundled_files() if source is None else source
     refs = _labelled_or_none(source, class_folders)
     say(f"writing into {out}")
     if refs is None:
-        return _search_only(source, out, encoder_name or "pixels", workers, say, on_progress)
+        if recipe is not None:
+            raise UsageError("Training needs classes: of a manifest, or of folders with --classes-from-folders.")
+        return _search_only(source, out, encoder_name, workers, say, on_progress)
     refs = _with_splits(refs, workers)
-    encoder = encoder_name or _trained(refs, out / "encoder", recipe, workers, say, on_progress, on_training)
+    encoder = encoder_name
+    if recipe is not None:
+        encoder = _trained(refs, out / "encoder", recipe, workers, say, on_progress, on_training)
     say("indexing the train side")
     indexed = jobs.index_refs(
         out / "gallery",
@@ -101,14 +107,21 @@ def _search(gallery: Gallery, refs: Sequence[ImageRef], out: Path, say: Callable
         jobs.draw_strip(gallery, ranking, ref, frame_number, _strip(out, number))
 
 
-def work_folder(source: Path | None, out: Path, class_folders: bool = False) -> Path:
+def work_folder(source: Path | None, out: Path, class_folders: bool, by: str | Recipe) -> Path:
     """Where the job on one source is written: two sources share neither an encoder nor a gallery, nor does one source
-    with classes and without. Its name tells nothing of the source's.
+    with classes and without, nor by two encoders. Its name tells nothing of the source's. by: an encoder or a recipe.
     """
-    if source is None:
-        return out / "pydicom"
-    name = f"source-{load_pseudonyms().of('folder', shown_of(source.resolve()))[:8]}"
-    return out / (f"{name}-classes" if class_folders else name)
+    parts = ["pydicom" if source is None else f"source-{_pseudonym(source)}"]
+    parts += ["classes"] if class_folders else []
+    if isinstance(by, Recipe):
+        parts.append(f"trained-{by.name}")
+    elif by != "default":
+        parts.append(by if by in NAMES else f"encoder-{_pseudonym(Path(by))}")
+    return out / "-".join(parts)
+
+
+def _pseudonym(folder: Path) -> str:
+    return load_pseudonyms().of("folder", shown_of(folder.resolve()))[:8]
 
 
 def bundled_files() -> Path:
@@ -156,7 +169,7 @@ def _trained(
         return str(out)
     from .train import train
 
-    say(f"training the paper's network by the recipe '{recipe.name}', {recipe.epochs} epochs")
+    say(f"training by the recipe '{recipe.name}', {recipe.epochs} epochs")
     train(
         jobs.of_split(refs, "train"),
         recipe,

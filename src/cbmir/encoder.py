@@ -3,8 +3,9 @@
     ENCODER/encoder.json          architecture, preprocessing, classes, layers, calibration, training record
     ENCODER/weights.safetensors   the weights, never a pickle
 
-Its fingerprint is a hash of all that changes what it answers, and of the run time and precision it runs in; a gallery
-belongs to one fingerprint. `pixels` is the smallest encoder, a thumbnail: it needs no network and proves the contract.
+`default` is the one that comes with this package, in weights/, with its licence and MODEL_CARD.md. `pixels` is the
+smallest encoder, a thumbnail: it needs no network and proves the contract. An encoder's fingerprint is a hash of all
+that changes what it answers, and of the run time and precision it runs in; a gallery belongs to one fingerprint.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ import numpy as np
 from .confidence import tempered
 from .errors import BadEncoder, UsageError
 from .files import file_sha256, write_json
+from .networks import has_maps
 from .preprocess import VERSION, Preprocessing
-from .runtime import Arithmetic, NetworkFiles, Runtime, choose_arithmetic, open_runtime
+from .runtime import Arithmetic, NetworkFiles, Runtime, choose_arithmetic, load_arrays, open_runtime
 from .types import Float32, UInt8
 
 FORMAT = 1
+DEFAULT = Path(__file__).parent / "weights" / "default"
+"""The encoder that comes with this package."""
+NAMES = ("default", "pixels")
+"""Encoders that are known by name. A name is a str; a Path, or ./default, is a folder."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,20 @@ class Encoded:
 
     features: dict[str, Float32]
     posterior: Float32 | None
+
+
+@dataclass(frozen=True)
+class Maps:
+    """A network's last feature maps, and what it makes its first layer of.
+
+    values: float32 (n, C, h, w), above 0; the layer is weight @ (mean over places of values^p)^(1/p) + bias, divided by
+    its length. weight: (dim, C); bias: (dim,).
+    """
+
+    values: Float32
+    p: float
+    weight: Float32
+    bias: Float32
 
 
 class Encoder(Protocol):
@@ -61,6 +81,15 @@ class Encoder(Protocol):
         """batch: uint8 (n, C, H, W) as `preprocess` makes it."""
         ...
 
+    @property
+    def has_maps(self) -> bool: ...
+    def maps(self, batch: UInt8) -> Maps:
+        """batch: as for `encode`, or the same pictures drawn several times as large.
+
+        Raises BadEncoder unless it has maps.
+        """
+        ...
+
 
 class PixelsEncoder:
     """A 24 x 24 grey thumbnail, its mean taken away: one layer, no classes. The floor every network has to beat."""
@@ -70,6 +99,7 @@ class PixelsEncoder:
     layers: Mapping[str, int] = {"pixels": 24 * 24}  # a constant
     classes: tuple[str, ...] = ()
     calibration: Mapping[str, Any] = {}  # a constant
+    has_maps = False
 
     def __init__(self, *, mask_burned_in: bool = False) -> None:
         self.preprocessing = Preprocessing(size=24, crop=24, regions_only=mask_burned_in)
@@ -82,10 +112,13 @@ class PixelsEncoder:
         thumbnails = batch.reshape(len(batch), self.layers["pixels"]).astype(np.float32) / 255
         return Encoded({"pixels": thumbnails - thumbnails.mean(axis=1, keepdims=True)}, None)
 
+    def maps(self, batch: UInt8) -> Maps:
+        raise no_maps(self)
+
 
 @dataclass
 class NetworkEncoder:
-    """An encoder read from a directory. The network is opened at the first `encode`."""
+    """An encoder read from a directory. Its network is opened when it is first needed."""
 
     directory: Path
     architecture: Mapping[str, Any]
@@ -97,6 +130,7 @@ class NetworkEncoder:
     weights_sha256: str
     arithmetic: Arithmetic
     _opened: Runtime | None = field(default=None, repr=False)
+    _mapping: tuple[Runtime, float, Float32, Float32] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -107,34 +141,58 @@ class NetworkEncoder:
         return str(self.arithmetic)
 
     @property
+    def digest(self) -> str:
+        """Of all that changes what it answers, wherever it lies and whatever runs it."""
+        return _digest(_content(self))
+
+    @property
     def fingerprint(self) -> str:
         return _digest(_content(self) | {"precision": self.precision})
 
     def encode(self, batch: UInt8) -> Encoded:
         if self._opened is None:
-            weights = self.directory / "weights.safetensors"
-            files = NetworkFiles(self.architecture, weights, self.weights_sha256)
-            self._opened = open_runtime(files, self.arithmetic)
+            self._opened = open_runtime(self.files, self.arithmetic)
         *layers, log_probabilities = self._opened(batch)
         return Encoded(dict(zip(self.layers, layers, strict=True)), tempered(log_probabilities, self.calibration))
+
+    @property
+    def has_maps(self) -> bool:
+        return has_maps(self.architecture)
+
+    def maps(self, batch: UInt8) -> Maps:
+        if not self.has_maps:
+            raise no_maps(self)
+        if self._mapping is None:
+            p, weight, bias = load_arrays(self.files, ("p", "project.weight", "project.bias"))
+            self._mapping = open_runtime(self.files, self.arithmetic, "maps"), float(p), weight, bias
+        runtime, power, weight, bias = self._mapping
+        return Maps(runtime(batch)[0], power, weight, bias)
+
+    @property
+    def files(self) -> NetworkFiles:
+        return NetworkFiles(self.architecture, self.directory / "weights.safetensors", self.weights_sha256)
 
 
 def load_encoder(
     name_or_directory: str | Path, *, runtime: str = "auto", precision: str = "auto", mask_burned_in: bool = False
 ) -> Encoder:
-    """`pixels`, or a directory made by `cbmir train`. Raises UsageError when missing, BadEncoder when damaged.
+    """`default`, `pixels`, or a directory made by `cbmir train`.
+
+    Raises UsageError when it is missing, BadEncoder when it is damaged or there is nothing to run it.
 
     runtime: auto, torch or openvino; precision: auto, f32, bf16, or both as an encoder's own `precision` says them.
     mask_burned_in: it sees nothing outside the regions of ultrasound; another encoder, by its fingerprint.
     """
-    if str(name_or_directory) == "pixels":
+    if name_or_directory == "pixels":
         return PixelsEncoder(mask_burned_in=mask_burned_in)
-    directory = Path(name_or_directory)
+    directory = encoder_folder(name_or_directory)
     try:
         saved = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        if directory == DEFAULT:
+            raise BadEncoder("The encoder that comes with cbmir is not there: install cbmir again.") from error
         raise UsageError(
-            f"there is no encoder at {directory}: give a directory made by `cbmir train`, or pixels"
+            f"there is no encoder at {directory}: give a directory made by `cbmir train`, {' or '.join(NAMES)}"
         ) from error
     except (OSError, ValueError) as error:
         raise BadEncoder(f"{directory / 'encoder.json'} cannot be read: restore it or train again") from error
@@ -160,6 +218,16 @@ def load_encoder(
         raise BadEncoder(
             f"{directory / 'encoder.json'} lacks a part or has a wrong one: restore it or train again"
         ) from error
+
+
+def encoder_folder(name_or_directory: str | Path) -> Path:
+    """Where an encoder with a network lies: `default` with this package."""
+    return DEFAULT if name_or_directory == "default" else Path(name_or_directory)
+
+
+def lasting_name(name_or_directory: str) -> str:
+    """How load_encoder finds it again from any folder, and the default one from another installation too."""
+    return name_or_directory if name_or_directory in NAMES else str(Path(name_or_directory).resolve())
 
 
 def _preprocessing(saved: Mapping[str, Any], directory: Path) -> Preprocessing:
@@ -201,6 +269,14 @@ def save_encoder(
         "training": dict(training),
     }
     write_json(directory / "encoder.json", saved)
+
+
+def no_maps(encoder: Encoder) -> BadEncoder:
+    """What is told of an encoder without maps."""
+    return BadEncoder(
+        f"The encoder {encoder.name} cannot say why images are similar: its features are not made of places of the "
+        "picture one by one, as those of the recipe ours are."
+    )
 
 
 def _content(encoder: NetworkEncoder) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,12 +29,17 @@ Precision = Literal["f32", "bf16"]
 RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
+Part = Literal["answers", "maps"]
+"""What of a network is run: all of it, or up to its last feature maps (`Network.maps`)."""
+
 Architecture = Mapping[str, Any]
 """`kind` and the arguments of the network's constructor, as saved in encoder.json."""
 
 
 class Runtime(Protocol):
-    """Calls the network: uint8 (n, C, H, W) to its outputs in order, float32, the last one log-probabilities."""
+    """Calls the network: uint8 (n, C, H, W) to its outputs in order, float32, the last one log-probabilities; or to
+    its feature maps alone.
+    """
 
     def __call__(self, batch: UInt8) -> list[Float32]: ...
 
@@ -81,7 +86,10 @@ def choose_arithmetic(runtime: str = "auto", precision: str = "auto") -> Arithme
     wanted = order if runtime == "auto" else (runtime,)
     found = next((name for name in wanted if importlib.util.find_spec(name)), None)
     if found is None:
-        raise BadEncoder(f"This needs {' or '.join(wanted)}: pip install 'cbmir[torch,openvino]'.")
+        raise BadEncoder(
+            f"An encoder with a network is run by {' or '.join(wanted)}: pip install 'cbmir[torch,openvino]'. "
+            "The encoder pixels needs neither."
+        )
     if precision == "auto":
         precision = "bf16" if _has_bf16() else "f32"
     return Arithmetic(cast(RuntimeName, found), cast(Precision, precision))
@@ -98,24 +106,24 @@ def _has_bf16() -> bool:
         return False
 
 
-def open_runtime(files: NetworkFiles, arithmetic: Arithmetic) -> Runtime:
-    return (_OpenVINO if arithmetic.runtime == "openvino" else _Torch)(files, arithmetic.precision)
+def open_runtime(files: NetworkFiles, arithmetic: Arithmetic, part: Part = "answers") -> Runtime:
+    return (_OpenVINO if arithmetic.runtime == "openvino" else _Torch)(files, arithmetic.precision, part)
 
 
 def load_network(files: NetworkFiles) -> Any:
     """The saved network as a torch module, ready to run.
 
-    Raises BadEncoder when the weights are not those the encoder was saved with, or do not fit the architecture.
+    Raises BadEncoder without PyTorch, or when the weights are not those the encoder was saved with, or do not fit the
+    architecture.
     """
+    if importlib.util.find_spec("torch") is None:
+        raise BadEncoder("A network is read, and made ready for OpenVINO, by PyTorch: pip install 'cbmir[torch]'.")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from .networks import build
 
-    if file_sha256(files.weights) != files.weights_sha256:
-        raise BadEncoder(
-            f"{files.weights.name} is damaged or of another encoder: its hash is not the one saved with it."
-        )
+    _check(files)
     network = build(files.architecture)
     try:
         network.load_state_dict(load_file(files.weights))
@@ -126,31 +134,51 @@ def load_network(files: NetworkFiles) -> Any:
     return network.eval()
 
 
+def load_arrays(files: NetworkFiles, names: Sequence[str]) -> list[Float32]:
+    """Some of a network's weights, by their names in its file; needs no PyTorch. Raises BadEncoder as load_network."""
+    from safetensors import SafetensorError, safe_open
+
+    _check(files)
+    try:
+        with safe_open(files.weights, "numpy") as weights:
+            return [np.asarray(weights.get_tensor(name), np.float32) for name in names]
+    except (OSError, SafetensorError) as error:
+        raise BadEncoder(f"{files.weights.name} lacks a part: it is damaged or of another encoder") from error
+
+
+def _check(files: NetworkFiles) -> None:
+    if file_sha256(files.weights) != files.weights_sha256:
+        raise BadEncoder(
+            f"{files.weights.name} is damaged or of another encoder: its hash is not the one saved with it."
+        )
+
+
 class _Torch:
-    def __init__(self, files: NetworkFiles, precision: Precision) -> None:
+    def __init__(self, files: NetworkFiles, precision: Precision, part: Part) -> None:
         import torch
 
         self.torch = torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.network = load_network(files).to(self.device, memory_format=torch.channels_last)
+        network = load_network(files).to(self.device, memory_format=torch.channels_last)
+        self.run = network if part == "answers" else lambda images: [network.maps(images)]
 
     def __call__(self, batch: UInt8) -> list[Float32]:
         torch = self.torch
         lower = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device, self.dtype, enabled=lower):
-            outputs = self.network(torch.from_numpy(batch).to(self.device).float())
+            outputs = self.run(torch.from_numpy(batch).to(self.device).float())
         return [output.float().cpu().numpy() for output in outputs]
 
 
 class _OpenVINO:
     """One compiled model; calls block, so one thread runs the network while worker processes decode."""
 
-    def __init__(self, files: NetworkFiles, precision: Precision) -> None:
+    def __init__(self, files: NetworkFiles, precision: Precision, part: Part) -> None:
         import openvino
 
         core = openvino.Core()
-        model = core.read_model(self._converted(files))
+        model = core.read_model(self._converted(files, part))
         self.compiled = core.compile_model(
             model,
             "CPU",
@@ -163,20 +191,23 @@ class _OpenVINO:
         return [np.array(results[port], np.float32) for port in self.compiled.outputs]
 
     @staticmethod
-    def _converted(files: NetworkFiles) -> Path:
-        """OpenVINO's copy of the network, made once (this needs PyTorch) and put in place in one move."""
-        folder = cache_folder() / "openvino" / files.key
+    def _converted(files: NetworkFiles, part: Part) -> Path:
+        """OpenVINO's copy of the network, made once (this needs PyTorch) and put in place in one move. Maps are of
+        pictures of any size.
+        """
+        folder = cache_folder() / "openvino" / (files.key if part == "answers" else f"{files.key}-{part}")
         if not folder.is_dir():
             import openvino
             import torch
 
             side, channels = files.architecture["side"], files.architecture["channels"]
+            network = load_network(files)
             with warnings.catch_warnings():  # of the two libraries about each other
                 warnings.simplefilter("ignore")
                 model = openvino.convert_model(
-                    load_network(files),
+                    network if part == "answers" else _maps_of(network),
                     example_input=torch.zeros(2, channels, side, side),
-                    input=[-1, channels, side, side],
+                    input=[-1, channels, side, side] if part == "answers" else [-1, channels, -1, -1],
                 )
             folder.parent.mkdir(parents=True, exist_ok=True)
             new = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -186,6 +217,22 @@ class _OpenVINO:
             except OSError:  # another process was first
                 shutil.rmtree(new)
         return folder / "network.xml"
+
+
+def _maps_of(network: Any) -> Any:
+    """A module that gives the network's feature maps."""
+    import torch
+
+    class Maps(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps: torch.Tensor = self.network.maps(images)
+            return maps
+
+    return Maps().eval()
 
 
 def open_onnx(file: Path, output: str) -> Callable[[Float32], Float32]:

@@ -134,7 +134,8 @@ _MADE_FROM_PATH: Mapping[str, tuple[str, str]] = {
     "frozen": ("frozen", "Frozen"),
     "encoder": ("trained", "Trained"),
 }
-"""prefix -> (file, class made from a Path): frozen:PATH, any foundation model; encoder:DIR, made by `cbmir train`."""
+"""prefix -> (file, class made from a Path): frozen:PATH, any foundation model; encoder:DIR, made by `cbmir train`,
+or encoder:default."""
 
 _PROJECTIONS = ("whiten", "lda")
 

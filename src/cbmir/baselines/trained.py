@@ -22,7 +22,7 @@ BATCH = 64
 
 class Trained(ArrayMethod):
     """Features of all layers of the encoder, its posterior. The encoder must not have seen the test part: nobody here
-    can check that. path: a directory made by `cbmir train`, or `pixels`.
+    can check that. path: a directory made by `cbmir train`, `default` or `pixels`.
     """
 
     distance: Distance = "euclidean"
@@ -30,7 +30,7 @@ class Trained(ArrayMethod):
     fitted = True
 
     def __init__(self, path: Path) -> None:
-        self.path, self.encoder = path, load_encoder(path)
+        self.path, self.encoder = path, load_encoder(str(path))
         self.name = f"encoder:{self.encoder.name}"
         self.preprocessing = self.encoder.preprocessing
         self.classes = self.encoder.classes

@@ -18,7 +18,10 @@ from .options import PathArgument, json_option, workers_option
 @click.argument("source", type=PathArgument, metavar="MANIFEST")
 @click.option("--out", type=PathArgument, required=True, help="Directory of tables, report and cache; go on there.")
 @click.option(
-    "--methods", required=True, metavar="NAME,...", help="pixels, bovw-sift, dcnn-fcl1, frozen:PATH, pixels+lda ..."
+    "--methods",
+    required=True,
+    metavar="NAME,...",
+    help="encoder:default, pixels, bovw-sift, dcnn-fcl1, frozen:PATH, pixels+lda ...",
 )
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="split", show_default=True)
 @click.option("--folds", "n_folds", type=click.IntRange(2), help="Of patients (else 5) or sources (else 3).")

@@ -36,7 +36,7 @@ MOST_MIB = 2**24
 @click.argument("path", type=PathArgument)
 @json_option
 def info(path: Path, as_json: bool) -> None:
-    """Say what a file, encoder or gallery is."""
+    """Say what a file, encoder or gallery is; default is the encoder that comes with cbmir."""
     from ..jobs import describe
 
     console.show(describe(path), as_json, console.pairs)
@@ -58,7 +58,11 @@ def render(file: Path, out: Path, frame: int | None, window: str | None, as_json
 @click.command()
 @click.argument("sources", type=PathArgument, nargs=-1, required=True)
 @gallery_option
-@click.option("--encoder", "encoder_name", help="Directory or name; needed for a new gallery. [default: pixels]")
+@click.option(
+    "--encoder",
+    "encoder_name",
+    help="Directory, or the name default or pixels. [default: the gallery's; of a new one default]",
+)
 @click.option("--split", help="Only the rows of this split.")
 @click.option("--strict", is_flag=True, help="Exit 1 when a file could not be read.")
 @click.option(

@@ -26,7 +26,11 @@ from .options import (
 @click.command()
 @click.argument("source", type=PathArgument)
 @click.option(
-    "--recipe", "recipe_name", default="paper-practical", show_default=True, help="paper, paper-practical or demo."
+    "--recipe",
+    "recipe_name",
+    default="paper-practical",
+    show_default=True,
+    help="paper, paper-practical, demo, or ours: the compact network, trained to rank.",
 )
 @click.option("--out", type=PathArgument, required=True, help="Directory of the encoder; a killed run goes on there.")
 @click.option("--split", default="train", show_default=True, help="Rows to train on, when it has splits.")
@@ -38,6 +42,11 @@ from .options import (
     show_default=True,
     help="Reading of FCL3: its own 4096 neurons, or the output layer.",
 )
+@click.option(
+    "--from", "start", metavar="ENCODER|ONNX", help="Recipe ours: start from this encoder, or an ImageNet MobileNetV2."
+)
+@click.option("--freeze", is_flag=True, help="Recipe ours: keep the network of --from, fit its last layers only.")
+@click.option("--extra", type=PathArgument, help="Recipe ours: manifest or folder of more images to learn from.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
 @set_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -49,7 +58,7 @@ def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: A
     from ..jobs import of_split
     from ..privacy import load_pseudonyms
     from ..recipes import recipe_named
-    from ..sources import labelled
+    from ..sources import labelled, open_source
 
     recipe = recipe_named(recipe_name, options["changes"], epochs=options["epochs"])
     refs = labelled(source)
@@ -65,6 +74,9 @@ def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: A
             pseudonyms=load_pseudonyms(),
             validation_fraction=options["validation"],
             seed=options["seed"],
+            start=options["start"],
+            freeze=options["freeze"],
+            extra=[] if options["extra"] is None else list(open_source(options["extra"])),
             separate_fcl3=options["fcl3"] == "separate",
             device=options["device"],
             workers=options["workers"],
@@ -77,7 +89,7 @@ def train(source: Path, recipe_name: str, out: Path, as_json: bool, **options: A
 @click.command()
 @click.argument("source", type=PathArgument)
 @click.option("--out", type=PathArgument, required=True, help="Directory for metrics.json, figures and report.html.")
-@click.option("--encoder", "encoder_name", help="Directory or name.")
+@click.option("--encoder", "encoder_name", help="Directory or name. [default: default]")
 @click.option("--relevant", default="class", show_default=True, help="The label column that says what is relevant.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated.")
 @click.option("--gate", "gates", type=click.Choice(GATES), multiple=True, help="Only this gate; may be repeated.")
@@ -100,9 +112,7 @@ def evaluate(context: click.Context, /, source: Path, out: Path, as_json: bool, 
     """Measure an encoder on a manifest's split: gallery = train, queries = test. Or, with --folds, a recipe."""
     from ..sources import labelled
 
-    with_encoder, with_folds = options["encoder_name"] is not None, options["n_folds"] is not None
-    if with_encoder == with_folds:
-        raise UsageError("Give either --encoder or --folds.")
+    with_folds = options["n_folds"] is not None
     _refuse(context, FOR_ENCODER if with_folds else FOR_FOLDS, "--folds" if with_folds else "--encoder")
     refs = labelled(source)
     if with_folds:
@@ -111,7 +121,7 @@ def evaluate(context: click.Context, /, source: Path, out: Path, as_json: bool, 
         _evaluate(refs, out, as_json, **options)
 
 
-FOR_ENCODER = ("relevant", "layers", "gates", "rerank", "runtime", "precision")
+FOR_ENCODER = ("encoder_name", "relevant", "layers", "gates", "rerank", "runtime", "precision")
 FOR_FOLDS = ("only", "recipe_name", "epochs", "validation", "changes")
 
 
@@ -128,7 +138,8 @@ def _evaluate(refs: list[ImageRef], out: Path, as_json: bool, **options: Any) ->
     from ..privacy import load_pseudonyms
     from ..report import write_report
 
-    encoder = load_encoder(options["encoder_name"], runtime=options["runtime"], precision=options["precision"])
+    name = options["encoder_name"] or "default"
+    encoder = load_encoder(name, runtime=options["runtime"], precision=options["precision"])
     out.mkdir(parents=True, exist_ok=True)
     with console.progress("extracting") as tell:
         evaluation = evaluate_split(
@@ -178,7 +189,8 @@ def _cross_validate(refs: list[ImageRef], out: Path, as_json: bool, **options: A
 @click.command()
 @click.argument("source", type=PathArgument, required=False)
 @click.option("--out", type=PathArgument, default=Path("out/demo"), show_default=True)
-@click.option("--encoder", "encoder_name", help="Use this encoder instead of training one.")
+@click.option("--encoder", "encoder_name", help="Directory or name. [default: default]")
+@click.option("--recipe", "recipe_name", help="Train an encoder by it first, and use that one: demo is a short run.")
 @click.option(
     "--classes-from-folders",
     "class_folders",
@@ -190,15 +202,22 @@ def _cross_validate(refs: list[ImageRef], out: Path, as_json: bool, **options: A
 def demo(source: Path | None, out: Path, as_json: bool, **options: Any) -> None:
     """The whole job on SOURCE, or on the DICOM files that come with pydicom: index, search, evaluate, report.
 
-    Training and evaluation need classes: of a manifest, or of folders where --classes-from-folders says so.
+    Evaluation and --recipe need classes: of a manifest, or of folders where --classes-from-folders says so.
     """
     from ..demo import run_demo
+    from ..recipes import recipe_named
+
+    encoder_name, recipe_name = options.pop("encoder_name"), options.pop("recipe_name")
+    if encoder_name is not None and recipe_name is not None:
+        raise UsageError("Give --encoder or --recipe: an encoder that is there, or one to be trained.")
 
     with console.progress("working") as tell, console.training_progress() as training:
         result = run_demo(
             source,
             out,
             **options,
+            encoder_name=encoder_name or "default",
+            recipe=None if recipe_name is None else recipe_named(recipe_name),
             on_progress=tell,
             on_training=training,
             say=lambda line: click.echo(line, err=True),

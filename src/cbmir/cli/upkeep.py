@@ -13,7 +13,15 @@ from .. import console
 from ..errors import UsageError
 from ..images.limits import TIMEOUT_S
 from ..store import Unit
-from .options import PathArgument, gallery_option, json_option, precision_option, runtime_option, workers_option
+from .options import (
+    PathArgument,
+    gallery_option,
+    is_given,
+    json_option,
+    precision_option,
+    runtime_option,
+    workers_option,
+)
 
 WHATS: tuple[Unit, ...] = ("id", "series", "study", "patient")
 
@@ -175,16 +183,39 @@ def restore(file: Path, directory: Path, as_json: bool) -> None:
 
 
 @click.command()
-@gallery_option
-@click.option("--to", type=PathArgument, required=True, help="A .npz, .parquet, .csv or .trec file.")
+@click.option("--gallery", "directory", type=PathArgument, help="What a gallery holds,")
+@click.option("--encoder", "encoder_name", help="or an encoder, by directory or name.")
+@click.option("--to", type=PathArgument, required=True, help="A .npz, .parquet, .csv, .trec or .onnx file.")
 @click.option("--layer", help="Features of which layer. [default: the encoder's first; in a .csv none]")
 @click.option("-k", type=click.IntRange(1), default=100, show_default=True, help="Hits of each image in a .trec run.")
 @json_option
-def export(directory: Path, to: Path, layer: str | None, k: int, as_json: bool) -> None:
-    """Write records and features (.npz, .parquet), records (.csv), or how each image finds the others (.trec)."""
+@click.pass_context
+def export(
+    context: click.Context,
+    /,
+    directory: Path | None,
+    encoder_name: str | None,
+    to: Path,
+    layer: str | None,
+    k: int,
+    as_json: bool,
+) -> None:
+    """Write records and features (.npz, .parquet), records (.csv), or how each image finds the others (.trec).
+
+    Or an encoder as one ONNX file: network, class names and preprocessing recipe.
+    """
     from ..gallery import Gallery
+    from ..interchange import export_onnx
     from ..upkeep import export as write_export
 
+    if (directory is None) == (encoder_name is None):
+        raise UsageError("Give --gallery or --encoder.")
+    if encoder_name is not None:
+        if is_given(context, "layer") or is_given(context, "k"):
+            raise UsageError("--layer and -k have no meaning beside --encoder.")
+        console.show(export_onnx(encoder_name, to), as_json, console.pairs)
+        return
+    assert directory is not None
     with Gallery.open(directory) as gallery, console.progress("exporting") as tell:
         told = write_export(gallery, to, layer=layer, k=k, on_progress=tell)
     console.show(told, as_json, console.pairs)

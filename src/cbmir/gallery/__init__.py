@@ -124,7 +124,10 @@ class Gallery:
         """Raises BadGallery unless this encoder, in this precision, made the gallery."""
         other = card_of(encoder)
         if (other.fingerprint, other.precision) != (self.encoder.fingerprint, self.encoder.precision):
-            raise BadGallery(f"the gallery {self.directory} was made with encoder {self.encoder}, not {other}")
+            raise BadGallery(
+                f"the gallery {self.directory} was made with encoder {self.encoder}, not {other}; "
+                "`cbmir reindex --encoder NAME` takes it over"
+            )
 
     def check_pseudonyms(self, pseudonyms: Pseudonyms) -> None:
         """Raises BadGallery when ids made with this key would not be those of the gallery."""

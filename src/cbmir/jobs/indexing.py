@@ -71,7 +71,7 @@ def index_into(
 ) -> IndexReport:
     """Bring the gallery in `directory` up to date with the sources; make it when it is not there.
 
-    encoder_name: a directory or name; None is `pixels` for a new gallery, and the encoder a gallery was made with.
+    encoder_name: a directory or name; None is `default` for a new gallery, else the encoder a gallery was made with.
     Raises UsageError for a source that is missing or empty, BadGallery for an encoder that is not the gallery's.
     """
     refs = _refs_of(sources, split)
@@ -139,7 +139,7 @@ def index_refs(
 
 
 def _gallery_for(directory: Path, encoder_name: str | None, settings: IndexSettings) -> Gallery:
-    from ..encoder import load_encoder
+    from ..encoder import lasting_name, load_encoder
     from ..privacy import load_pseudonyms
 
     runtime, precision, masked = settings.runtime, settings.precision, settings.mask_burned_in
@@ -153,10 +153,9 @@ def _gallery_for(directory: Path, encoder_name: str | None, settings: IndexSetti
             gallery.close()
             raise BadGallery(f"The gallery {directory} was made without --mask-burned-in: make another one.")
         return gallery
-    name = encoder_name or "pixels"
+    name = encoder_name or "default"
     encoder = load_encoder(name, runtime=runtime, precision=precision, mask_burned_in=masked)
-    where = name if name == "pixels" else str(Path(name).resolve())
-    return Gallery.create(directory, encoder, load_pseudonyms(), encoder_path=where, masked=masked)
+    return Gallery.create(directory, encoder, load_pseudonyms(), encoder_path=lasting_name(name), masked=masked)
 
 
 def encoder_of(gallery: Gallery, encoder_name: str | None = None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,13 @@ from ..types import ImageRef
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a file, encoder or gallery is, by its content. Raises UsageError when there is nothing at path."""
+    """What a file, encoder or gallery is, by its content; `default`, if nothing is called so, is the shipped encoder.
+
+    Raises UsageError when there is nothing at path.
+    """
     if not path.exists():
+        if str(path) == "default":
+            return {"kind": "encoder", **_encoder("default")}
         raise UsageError(f"There is no {path}.")
     if (path / GALLERY_DATABASE).is_file():
         with Gallery.open(path) as gallery:
@@ -30,15 +34,16 @@ def describe(path: Path) -> dict[str, Any]:
     return {"kind": "file", **_file(path)}
 
 
-def _encoder(path: Path) -> dict[str, Any]:
-    from ..encoder import load_encoder
+def _encoder(name_or_directory: str | Path) -> dict[str, Any]:
+    from ..encoder import NetworkEncoder, load_encoder
 
-    encoder = load_encoder(path)
-    saved = json.loads((path / "encoder.json").read_text(encoding="utf-8"))
-    training = saved["training"]
+    encoder = load_encoder(name_or_directory)
+    assert isinstance(encoder, NetworkEncoder)
+    training = encoder.training
     return {
         "name": encoder.name,
         "fingerprint": encoder.fingerprint,
+        "digest": encoder.digest,
         "precision": encoder.precision,
         "layers": dict(encoder.layers),
         "classes": list(encoder.classes),

@@ -55,14 +55,13 @@ def reindex_images(
     """Takes a gallery over to another encoder, and makes the matrices it is searched with. settings: duplicates and
     mask_burned_in have no meaning here; a gallery that masks goes on masking.
     """
-    from ..encoder import load_encoder
+    from ..encoder import lasting_name, load_encoder
     from ..images.limits import MEMORY_BYTES
     from ..privacy import load_pseudonyms
     from ..upkeep.reindexing import Limits, reindex
 
     pseudonyms = load_pseudonyms(make=False)
     memory_bytes = MEMORY_BYTES if settings.memory_mib is None else settings.memory_mib * 2**20
-    where = encoder_name if encoder_name == "pixels" else str(Path(encoder_name).resolve())
     with Gallery.open(directory) as gallery:
         encoder = load_encoder(
             encoder_name,
@@ -74,7 +73,7 @@ def reindex_images(
             gallery,
             encoder,
             pseudonyms,
-            encoder_path=where,
+            encoder_path=lasting_name(encoder_name),
             limits=Limits(settings.workers, settings.timeout_s, memory_bytes),
             drop_missing=drop_missing,
             on_progress=on_progress,
