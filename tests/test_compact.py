@@ -102,6 +102,19 @@ def test_it_starts_only_from_its_own_kind(pictures: Path, tmp_path: Path, pseudo
         run(pictures, tmp_path / "encoder", pseudonyms, start="pixels", validation_fraction=0)
 
 
+def test_a_wrong_start_is_told_before_any_image_is_decoded(tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    refs = [ImageRef(tmp_path / f"{i}.png", f"{i}.png", labels={"class": "ab"[i]}) for i in range(2)]
+    for start in (str(tmp_path / "none.onnx"), str(tmp_path / "none")):
+        with pytest.raises(UsageError, match="here is no"):
+            train(refs, RECIPE, tmp_path / "encoder", pseudonyms=pseudonyms, start=start)
+    assert not (tmp_path / "encoder").exists()
+
+
+def test_readings_of_fcl3_are_the_papers(pictures: Path, tmp_path: Path, pseudonyms: Pseudonyms) -> None:
+    with pytest.raises(UsageError, match="--fcl3"):
+        run(pictures, tmp_path / "encoder", pseudonyms, separate_fcl3=False)
+
+
 def test_the_papers_recipe_has_no_start(pictures: Path, tmp_path: Path, pseudonyms: Pseudonyms) -> None:
     with pytest.raises(UsageError, match="for the recipe ours"):
         run(pictures, tmp_path / "encoder", pseudonyms, recipe=recipe_named("paper"), start="pixels")

@@ -85,7 +85,8 @@ def test_it_sees_three_channels() -> None:
 
 
 def test_an_onnx_file_of_another_network_is_refused(tmp_path: Path, network: Any) -> None:
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     weight = onnx.numpy_helper.from_array(np.zeros((1, 3, 3, 3), np.float32), "w")
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(

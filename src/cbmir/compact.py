@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .closing import close
-from .dataset import split
+from .dataset import keep_back
 from .encoder import NetworkEncoder, load_encoder
 from .errors import BadManifest, UsageError
 from .files import file_sha256
@@ -29,7 +29,7 @@ from .networks.imagenet import start_from_onnx
 from .packing import Packed
 from .preprocess import Preprocessing
 from .recipes import MetricRecipe
-from .runtime import NetworkFiles, load_network
+from .runtime import load_network
 from .types import ImageRef, Int
 
 LAYER = "main"
@@ -56,6 +56,32 @@ class Labelled:
         return np.array(rows, np.int64), tuple(self.refs[row].labels["class"] for row in rows)
 
 
+def check_start(start: str | None, freeze: bool) -> None:
+    """start: an encoder's name or directory, or a MobileNetV2 in ONNX. To be called before images are decoded.
+
+    Raises UsageError where there is no such thing, for another kind of encoder, or where `freeze` has nothing to keep.
+    """
+    if start is None:
+        if freeze:
+            raise UsageError("--freeze keeps the body as it is: say with --from which encoder it is of.")
+    elif _is_onnx(start):
+        if not Path(start).is_file():
+            raise UsageError(f"There is no {start}.")
+    else:
+        _encoder_of(start)
+
+
+def _is_onnx(start: str) -> bool:
+    return start.lower().endswith(".onnx")
+
+
+def _encoder_of(start: str) -> NetworkEncoder:
+    encoder = load_encoder(start)
+    if not isinstance(encoder, NetworkEncoder) or encoder.architecture["kind"] != "mobile":
+        raise UsageError(f"'{start}' is not an encoder of the recipe ours: it has another network.")
+    return encoder
+
+
 def preprocessing_of(recipe: MetricRecipe) -> Preprocessing:
     return Preprocessing(size=recipe.packed, crop=recipe.packed, channels="rgb")
 
@@ -76,15 +102,10 @@ def labelled_images(
     classes = tuple(sorted({ref.label for ref in own if ref.label}))
     if len(classes) < 2:
         raise BadManifest("Training needs images of at least two classes.")
-    part = np.where(extra, "training", "").astype("<U10")
-    sides = (
-        ["train"] * len(own) if validation_fraction == 0 else split(own, test_fraction=validation_fraction, seed=seed)
-    )
-    part[~extra] = np.where(np.array(sides) == "train", "training", "validation")
+    part = np.full(len(images), "training", "<U10")
+    part[~extra] = np.where(keep_back(own, validation_fraction, seed=seed), "validation", "training")
     held = {ref.patient for ref, where in zip(images, part, strict=True) if where == "validation" and ref.patient}
     part[[bool(more) and ref.patient in held for ref, more in zip(images, extra, strict=True)]] = "left out"
-    if validation_fraction and len(set(part[~extra])) < 2:
-        raise UsageError("Too few patients for a validation part: use --validation 0, or more images.")
     return Labelled(packed, images, classes, tuple(part.tolist()))
 
 
@@ -101,11 +122,8 @@ def train_compact(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The weights, in half precision as they are kept, and the entries of the encoder but its calibration.
 
-    start: an encoder's name or directory, or a MobileNetV2 in ONNX. Raises UsageError for another kind of encoder, or
-    where `freeze` has nothing to start from.
+    start, freeze: as check_start has let them pass.
     """
-    if freeze and start is None:
-        raise UsageError("--freeze keeps the body as it is: say with --from which encoder it is of.")
     modalities = tuple(sorted({ref.modality for ref in labelled.refs if ref.modality})) or ("OT",)
     architecture = {
         "kind": "mobile",
@@ -161,14 +179,11 @@ def _started(architecture: Mapping[str, Any], start: str | None, seed: int) -> t
         return network, None
     network = build(architecture)
     network.initialise_heads(generator)
-    if start.lower().endswith(".onnx"):
+    if _is_onnx(start):
         start_from_onnx(network, Path(start))
         return network, {"onnx_sha256": file_sha256(Path(start))}
-    encoder = load_encoder(start)
-    if not isinstance(encoder, NetworkEncoder) or encoder.architecture["kind"] != "mobile":
-        raise UsageError(f"'{start}' is not an encoder of the recipe ours: it has another network.")
-    weights = encoder.directory / "weights.safetensors"
-    earlier = load_network(NetworkFiles(encoder.architecture, weights, encoder.weights_sha256)).state_dict()
+    encoder = _encoder_of(start)
+    earlier = load_network(encoder.files).state_dict()
     own = network.state_dict()
     network.load_state_dict(
         {name: earlier[name] if earlier[name].shape == own[name].shape else own[name] for name in own}

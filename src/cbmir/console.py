@@ -204,7 +204,7 @@ def training_lines(report: Mapping[str, Any]) -> list[str]:
     beside = "" if paper is None else f" (the paper reports a training error of {paper})"
     losses = [f"training loss {log[-1]['loss']:.4f}, error {log[-1]['error']:.4f}{beside}"] if log else []
     return [
-        f"trained on {report['n_training']} images, watched on {report['n_validation']}, "
+        f"trained on {report['n_training']} images, {report['n_validation']} kept for validation, "
         f"{len(report['failed'])} files gave no image",
         *losses,
         f"encoder {report['out']} ({report['fingerprint']})",

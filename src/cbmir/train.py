@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .calibrate import fit as fit_calibration
 from .classification import SIDE, TrainingSet, batches, centre_crop, fit_classifier
-from .compact import labelled_images, preprocessing_of, train_compact
-from .dataset import split
+from .compact import check_start, labelled_images, preprocessing_of, train_compact
+from .dataset import keep_back
 from .encoder import Encoder, load_encoder, save_encoder
 from .errors import BadManifest, UsageError
 from .fitting import TrainingProgress
@@ -99,6 +99,9 @@ def train(
     refs = [ref for ref in refs if ref.label]
     run_dir = out / "training"
     if isinstance(recipe, MetricRecipe):
+        if not separate_fcl3:
+            raise UsageError("--fcl3 is for the paper's network.")
+        check_start(start, freeze)
         packed = pack(
             [*refs, *extra], preprocessing_of(recipe), pseudonyms, run_dir, workers=workers, on_progress=on_decode
         )
@@ -209,12 +212,8 @@ def _parts(
     if validation_fraction == 0:
         return everything, None
     images = [replace(refs[row], patient=patient) for row, patient in zip(packed.rows, packed.patients, strict=True)]
-    sides = np.array(split(images, test_fraction=validation_fraction, seed=seed))
-    rows = [np.flatnonzero(sides == side) for side in ("train", "test")]
-    training, validation = (everything.part(part) for part in rows)
-    if not len(training) or not len(validation):
-        raise UsageError("Too few patients for a validation part: use --validation 0, or more images.")
-    return training, validation
+    kept = keep_back(images, validation_fraction, seed=seed)
+    return everything.part(np.flatnonzero(~kept)), everything.part(np.flatnonzero(kept))
 
 
 def _calibration(trained: _Trained, folder: Path) -> dict[str, Any]:

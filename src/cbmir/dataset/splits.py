@@ -18,7 +18,7 @@ from ..images.worker import Decoded, decode_all
 from ..preprocess import Preprocessing
 from ..privacy import Pseudonyms
 from ..sources import shown_of
-from ..types import ImageRef, Int, Progress
+from ..types import Bool, ImageRef, Int, Progress
 
 Float64 = npt.NDArray[np.float64]
 Side = Literal["train", "test"]
@@ -43,6 +43,19 @@ def split(
     sides: tuple[Side, Side] = ("train", "test")
     parts = _assign(refs, _groups(refs, group), (1 - test_fraction, test_fraction), seed)
     return [sides[part] for part in parts]
+
+
+def keep_back(refs: Sequence[ImageRef], fraction: float, *, seed: int) -> Bool:
+    """bool (n,): which images are kept from training for validation, patients whole; none with a fraction of 0.
+
+    Raises UsageError when one of the parts would be empty.
+    """
+    if fraction == 0:
+        return np.zeros(len(refs), np.bool_)
+    kept: Bool = np.array([side == "test" for side in split(refs, test_fraction=fraction, seed=seed)])
+    if kept.all() or not kept.any():
+        raise UsageError("Too few patients for a validation part: use --validation 0, or more images.")
+    return kept
 
 
 def folds(refs: Sequence[ImageRef], k: int, *, seed: int = 24, group: Unit = "patient") -> Int:
