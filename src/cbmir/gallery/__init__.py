@@ -46,9 +46,9 @@ class Gallery:
     encoder: the card of the encoder it belongs to. layers: name -> dim, the default first.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, matrices: dict[str, Matrix] | None = None) -> None:
         self._store = store
-        self._matrices: dict[str, Matrix] = {}
+        self._matrices: dict[str, Matrix] = {} if matrices is None else matrices
         meta = store.meta()
         self._key: str = meta["pseudonyms"]
         with store.snapshot():
@@ -80,6 +80,13 @@ class Gallery:
         """A gallery that is there, for reading only where it cannot be written; raises BadGallery otherwise."""
         return cls(Store.open(Path(directory)))
 
+    @classmethod
+    def open_shared(cls, directory: Path, matrices: dict[str, Matrix]) -> Gallery:
+        """The same for a program of many threads, of which one at a time uses it. matrices: what is in memory of them;
+        of all that are open of this directory.
+        """
+        return cls(Store.open(Path(directory), any_thread=True), matrices)
+
     def __enter__(self) -> Gallery:
         return self
 
@@ -87,8 +94,13 @@ class Gallery:
         self.close()
 
     def close(self) -> None:
-        self._matrices.clear()
+        self._matrices = {}  # others may hold them still
         self._store.close()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the gallery still has the encoder it had when it was opened."""
+        return self._encoder_number == self._store.encoder_number()
 
     @property
     def directory(self) -> Path:

@@ -60,9 +60,12 @@ class Store(Reader):
         return cls.open(directory)
 
     @classmethod
-    def open(cls, directory: Path) -> Store:
-        """A store that is there; an older one is brought to today's schema. One that cannot be written can be read."""
-        return cls(directory, connect_existing(directory))
+    def open(cls, directory: Path, *, any_thread: bool = False) -> Store:
+        """A store that is there; an older one is brought to today's schema. One that cannot be written can be read.
+
+        any_thread: it may be used in other threads than this one, in one at a time.
+        """
+        return cls(directory, connect_existing(directory, any_thread=any_thread))
 
     def __enter__(self) -> Store:
         return self
