@@ -77,9 +77,13 @@ def test_after_a_change_of_encoder_the_next_request_has_the_new_one(
 def test_a_change_of_encoder_meanwhile_is_told_without_the_place_of_the_gallery(
     desk: Desk, directory: Path, pseudonyms: Pseudonyms
 ) -> None:
-    with pytest.raises(BadGallery, match=r"the gallery has another encoder now"), desk.gallery() as gallery:
-        change_encoder(directory, pseudonyms)
-        gallery.search_id(gallery.ids()[0])
+    def ask_too_late() -> None:
+        with desk.gallery() as gallery:
+            change_encoder(directory, pseudonyms)
+            gallery.search_id(gallery.ids()[0])
+
+    with pytest.raises(BadGallery, match=r"the gallery has another encoder now"):
+        ask_too_late()
 
 
 def test_what_is_added_is_found_by_the_next_request(

@@ -8,33 +8,22 @@ the rest.
 from __future__ import annotations
 
 import heapq
-import os
-import pickle
 import queue
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe, wait
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar
 
 from ..errors import CbmirError, Outcome
+from .process import START_ATTEMPTS, Orders, Worker, start_worker, too_late
 from .serve import READY, RETIRED, receive_result
 
-OUTSTANDING = 16  # tasks a worker may have been given while they go fast (half of them per message), ...
-OUTSTANDING_SLOW = 2  # ... or not: one under way and one waiting, so that the others do not wait for it at the end
-FAST_S = 0.05
 LOOK_AHEAD = 256  # tasks done or under way beyond the one the caller waits for ...
 HELD_BYTES = 2**28  # ... and bytes of results at which no more tasks are given out: both bound memory
 ATTEMPTS = 2  # a worker may crash for what an earlier file did to its heap: the second attempt is in another one
-START_TIMEOUT_S = 60.0
-START_ATTEMPTS = 3
-KILL_TIMEOUT_S = 5.0  # a process that waits for a file server which went away cannot even be killed
 POLL_S = 0.2
 
 Task = TypeVar("Task")
@@ -62,53 +51,6 @@ def run_in_workers(tasks: Iterable[Task], job: Job[Task, Result], n_workers: int
     return _Pool(tasks, job, n_workers).results()
 
 
-@dataclass
-class _Worker(Generic[Task]):
-    """One process and the tasks it has been given: (index, task); the first is the one it is at, since then."""
-
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    since: float = field(default_factory=time.monotonic)
-    ready: bool = False
-    n_done: int = 0
-    outstanding: int = OUTSTANDING_SLOW
-    tasks: deque[tuple[int, Task]] = field(default_factory=deque)
-
-    def give(self, batch: list[tuple[int, Task]]) -> None:
-        if not self.tasks and self.ready:
-            self.since = time.monotonic()
-        self.tasks.extend(batch)
-        with suppress(OSError):  # when it has died, the pool finds that out and accounts for its tasks
-            self.connection.send([task for _, task in batch])
-
-    def finish(self) -> int:
-        """The index of the task it was at, which is done now."""
-        now = time.monotonic()
-        self.outstanding = OUTSTANDING if now - self.since < FAST_S else OUTSTANDING_SLOW
-        self.since = now
-        self.n_done += 1
-        return self.tasks.popleft()[0]
-
-    def is_late(self, timeout_s: float) -> bool:
-        elapsed = time.monotonic() - self.since
-        late = elapsed > (timeout_s if self.ready else START_TIMEOUT_S)
-        return bool(self.tasks) and late and not self.connection.poll()
-
-    def cause_of_death(self) -> str:
-        """One sentence, once it has closed its end of the pipe."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(KILL_TIMEOUT_S)
-        if self.process.returncode == -signal.SIGKILL:
-            return "The decoder was killed by the system, as happens when memory runs out."
-        return "The decoder crashed on this file."
-
-    def kill(self) -> None:
-        self.process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(KILL_TIMEOUT_S)
-        self.connection.close()
-
-
 class _Pool(Generic[Task, Result]):
     """Feeds workers from one thread, so that they keep busy while the caller computes.
 
@@ -118,9 +60,9 @@ class _Pool(Generic[Task, Result]):
     def __init__(self, tasks: Iterable[Task], job: Job[Task, Result], n_workers: int) -> None:
         self._tasks = enumerate(tasks)
         self._job = job
-        self._orders = (job.memory_bytes, pickle.dumps((job.work, job.arguments)))
+        self._orders = Orders(job.work, job.arguments, job.memory_bytes)
         self._n_workers = n_workers
-        self._workers: list[_Worker[Task]] = []
+        self._workers: list[Worker[Task]] = []
         self._waiting: list[tuple[int, Task]] = []  # heap: drawn, or left over by a worker that died
         self._crashes: Counter[int] = Counter()  # by index of the task
         self._failed_starts = 0  # since the last that did not fail
@@ -169,10 +111,10 @@ class _Pool(Generic[Task, Result]):
         for worker in sorted(self._workers, key=lambda worker: len(worker.tasks)):
             self._fill(worker)
         while len(self._workers) < self._n_workers and self._has_more():
-            self._workers.append(_start(self._orders))
+            self._workers.append(start_worker(self._orders))
             self._fill(self._workers[-1])
 
-    def _fill(self, worker: _Worker[Task]) -> None:
+    def _fill(self, worker: Worker[Task]) -> None:
         half = worker.outstanding // 2
         while len(worker.tasks) <= half and (batch := self._take(half)):
             worker.give(batch)
@@ -204,7 +146,7 @@ class _Pool(Generic[Task, Result]):
         return self._bytes_in - self._bytes_out > HELD_BYTES
 
     def _receive(self) -> None:
-        by_connection: dict[Any, _Worker[Task]] = {worker.connection: worker for worker in self._awaited()}
+        by_connection: dict[Any, Worker[Task]] = {worker.connection: worker for worker in self._awaited()}
         for connection in wait(list(by_connection), timeout=POLL_S):
             worker = by_connection[connection]
             if worker not in self._awaited():
@@ -214,7 +156,7 @@ class _Pool(Generic[Task, Result]):
             except (EOFError, OSError):
                 self._bury(worker, "crashed", worker.cause_of_death())
 
-    def _awaited(self) -> list[_Worker[Task]]:
+    def _awaited(self) -> list[Worker[Task]]:
         """All workers; when too much is held, only the one the caller waits for: the others then wait with theirs."""
         if not self._is_full():
             return self._workers
@@ -224,7 +166,7 @@ class _Pool(Generic[Task, Result]):
             worker for worker in self._workers if any(index == self._next for index, _ in worker.tasks)
         ] or self._workers
 
-    def _take_in(self, worker: _Worker[Task]) -> None:
+    def _take_in(self, worker: Worker[Task]) -> None:
         message = worker.connection.recv()
         if message == READY:
             worker.ready, worker.since = True, time.monotonic()
@@ -236,7 +178,7 @@ class _Pool(Generic[Task, Result]):
             self._bytes_in += self._job.n_bytes(result)
             self._done[worker.finish()] = result
 
-    def _dismiss(self, worker: _Worker[Task]) -> None:
+    def _dismiss(self, worker: Worker[Task]) -> None:
         """Without the worker; the tasks it still had are given out again."""
         self._workers.remove(worker)
         worker.kill()
@@ -245,9 +187,9 @@ class _Pool(Generic[Task, Result]):
 
     def _expire(self) -> None:
         for worker in [worker for worker in self._workers if worker.is_late(self._job.timeout_s)]:
-            self._bury(worker, "timed_out", f"Decoding took longer than {self._job.timeout_s:g} s.")
+            self._bury(worker, "timed_out", too_late(self._job.timeout_s))
 
-    def _bury(self, worker: _Worker[Task], outcome: Outcome, reason: str) -> None:
+    def _bury(self, worker: Worker[Task], outcome: Outcome, reason: str) -> None:
         """Account for a worker's death: the task it was at has that outcome, or is tried once more."""
         if not worker.ready:
             self._failed_start()
@@ -261,7 +203,7 @@ class _Pool(Generic[Task, Result]):
         if self._failed_starts == START_ATTEMPTS:
             raise CbmirError("The worker processes that decode images do not start.")
 
-    def _deserves_another(self, worker: _Worker[Task]) -> bool:
+    def _deserves_another(self, worker: Worker[Task]) -> bool:
         """An earlier file may have damaged the worker's memory: what crashed is tried again in another worker."""
         index = worker.tasks[0][0]
         self._crashes[index] += 1
@@ -279,34 +221,3 @@ class _Pool(Generic[Task, Result]):
                 return
             except queue.Full:
                 continue
-
-
-def _start(orders: tuple[int | None, bytes]) -> _Worker[Any]:
-    """A fresh interpreter rather than a fork: it never holds the caller's torch, threads or main module."""
-    ours, theirs = Pipe()
-    serve = f"from cbmir.images.serve import serve; serve({theirs.fileno()}, {os.getpid()})"
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", serve],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # native decoders write there
-            env=_worker_environment(),
-        )
-    except OSError as error:
-        raise CbmirError(f"A worker process cannot be started: {error.strerror}.") from error
-    finally:
-        theirs.close()
-    worker: _Worker[Any] = _Worker(process, ours)
-    with suppress(OSError):
-        ours.send(orders)
-    return worker
-
-
-def _worker_environment() -> dict[str, str]:
-    """The caller's module path, one BLAS thread per worker since there is one worker per core, and glibc told to keep
-    up to 64 MiB: to give every frame's memory back and fault it in again took half the time of a decode."""
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    malloc = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
-    return {**os.environ, **single, **malloc, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -27,9 +27,9 @@ def serve(descriptor: int, parent: int) -> None:
     _die_with(parent)
     connection = Connection(descriptor)
     with suppress(EOFError, OSError):
-        memory_bytes, work, arguments = _take_orders(connection)
+        may_grow, work, arguments = _take_orders(connection)
         connection.send(READY)
-        _work(connection, lambda task: work(task, *arguments), memory_bytes)
+        _work(connection, lambda task: work(task, *arguments), may_grow)
 
 
 def receive_result(connection: Connection, body: bytes, n_buffers: int) -> Any:
@@ -47,18 +47,20 @@ def _send_result(connection: Connection, result: Any) -> None:
 
 
 def _take_orders(connection: Connection) -> tuple[int | None, Callable[..., Any], tuple[Any, ...]]:
-    memory_bytes, orders = connection.recv()
+    """What it may grow by (None: anything), and what is done with each task."""
+    memory_bytes, retires, orders = connection.recv()
     _limit(memory_bytes)
     work, arguments = pickle.loads(orders)
-    return memory_bytes, work, arguments
+    may_grow = min(GROWTH_BYTES, (memory_bytes or 2 * GROWTH_BYTES) // 2) if retires else None
+    return may_grow, work, arguments
 
 
-def _work(connection: Connection, work: Callable[[Any], Any], memory_bytes: int | None) -> None:
-    may_hold = _data_bytes() + min(GROWTH_BYTES, (memory_bytes or 2 * GROWTH_BYTES) // 2)
+def _work(connection: Connection, work: Callable[[Any], Any], may_grow: int | None) -> None:
+    at_first = _data_bytes()
     while True:
         for task in connection.recv():
             _send_result(connection, work(task))
-            if _data_bytes() > may_hold:
+            if may_grow is not None and _data_bytes() > at_first + may_grow:
                 connection.send(RETIRED)
                 return
 
