@@ -1,14 +1,10 @@
 // The similarity map as arithmetic: what lies where, what is nearest, which class looks how.
 
+import type { AtlasPoints } from "../api";
 import { oklch } from "../viewer/colour";
 
-/** Points of the map; x, y in its own units, y upwards; class: index into the names. */
-export interface Points {
-  id: string[];
-  x: number[];
-  y: number[];
-  class: number[];
-}
+/** x, y in units of the map, y upwards; class: index into the names. */
+export type Points = AtlasPoints["points"];
 
 export interface Size {
   width: number;

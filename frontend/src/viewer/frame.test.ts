@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { type FrameHeader, frameOf, thinned } from "./frame";
+import type { FrameHeader } from "../api";
+import { frameOf, thinned } from "./frame";
 import { dragged, presetsOf, short } from "./windows";
 
 const HEADER: FrameHeader = {
@@ -19,7 +20,7 @@ const HEADER: FrameHeader = {
     [40, 0, "LINEAR", "BROKEN"],
     [-600, 1500, "LINEAR", null],
   ],
-  window: [40, 400, "LINEAR"],
+  window: [40, 400],
   frame: 1,
   frames: 1,
   modality: "CT",
@@ -33,6 +34,11 @@ describe("a frame", () => {
     expect(frame.window).toEqual({ center: 40, width: 400, function: "LINEAR" });
     expect(frame.named.map(({ name }) => name)).toEqual(["ABDOMEN", "Of the file, 3"]);
     expect(frame.range).toBe(80); // 2 * (30 - -10)
+  });
+  it("starts with a straight line from black to white where its window is none of the file's, else with that one's function", () => {
+    const of = (window: [number, number], kind = "SIGMOID") =>
+      frameOf(JSON.stringify({ ...HEADER, windows: [[40, 400, kind, null]], window }), PIXELS.buffer).window.function;
+    expect([of([40, 400]), of([41, 400]), of([40, 400], "CUBIC")]).toEqual(["SIGMOID", "LINEAR_EXACT", "LINEAR_EXACT"]);
   });
   it("that has come incomplete, or without its header, is refused", () => {
     expect(() => frameOf(JSON.stringify(HEADER), PIXELS.buffer.slice(2))).toThrow("incomplete");

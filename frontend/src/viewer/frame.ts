@@ -1,23 +1,8 @@
 // One frame as the server sends it: octets and the line of X-Frame.
 
+import type { FrameHeader } from "../api";
 import { type Scale, type Stored, type Window, type WindowFunction, windowIsValid } from "./grey";
 import type { NamedWindow } from "./windows";
-
-/** pixel_aspect: height of a pixel over its width; pixel_spacing_mm: [between rows, between columns];
- *  window: what `cbmir render` would show; windows: center, width, function and explanation, as in the file. */
-export interface FrameHeader extends Scale {
-  rows: number;
-  columns: number;
-  channels: 1 | 3;
-  unit: string | null;
-  pixel_aspect: number;
-  pixel_spacing_mm: [number, number] | null;
-  windows: [number, number, WindowFunction, string | null][];
-  window: [number, number, WindowFunction];
-  frame: number;
-  frames: number;
-  modality: string | null;
-}
 
 /** window: shown at first; named: those of the file; range: between the least and the largest value that is no padding. */
 export interface Frame {
@@ -36,14 +21,14 @@ export function frameOf(line: string | null, octets: ArrayBuffer): Frame {
   if (octets.byteLength !== values * (header.dtype === "int16" ? 2 : 1))
     throw new Error(`A frame of ${header.columns} x ${header.rows} has come incomplete; reload it.`);
   const stored = header.dtype === "int16" ? wide(octets) : new Uint8Array(octets);
-  const [center, width, kind] = header.window;
-  return {
-    header,
-    stored,
-    window: { center, width, function: kind },
-    named: namedWindows(header.windows),
-    range: spread(stored, header),
-  };
+  const named = namedWindows(header.windows);
+  return { header, stored, window: firstWindow(header, named), named, range: spread(stored, header) };
+}
+
+/** What `cbmir render` shows: a window of the file, with its function, or a straight line from black to white. */
+function firstWindow({ window: [center, width] }: FrameHeader, named: NamedWindow[]): Window {
+  const same = named.find(({ window }) => window.center === center && window.width === width);
+  return same?.window ?? { center, width, function: "LINEAR_EXACT" };
 }
 
 const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
@@ -58,7 +43,7 @@ export function namedWindows(windows: FrameHeader["windows"]): NamedWindow[] {
   return windows
     .map(([center, width, kind, explanation], i) => ({
       name: explanation || (windows.length > 1 ? `Of the file, ${i + 1}` : "Of the file"),
-      window: { center, width, function: kind },
+      window: { center, width, function: kind as WindowFunction },
     }))
     .filter(({ window }) => windowIsValid(window));
 }

@@ -1,5 +1,5 @@
 // From stored values to grey levels: what windowing.py and display.py do, once per possible value instead of per pixel.
-// This file imports only types, so that a test can run it beside `cbmir render`.
+// This file imports nothing, so that a test can run it beside `cbmir render`.
 
 export type WindowFunction = "LINEAR" | "LINEAR_EXACT" | "SIGMOID";
 
@@ -20,6 +20,7 @@ export interface Scale {
 }
 
 export function windowIsValid({ center, width, function: kind }: Window): boolean {
+  if (!["LINEAR", "LINEAR_EXACT", "SIGMOID"].includes(kind)) return false;
   return Number.isFinite(center) && Number.isFinite(width) && (kind === "LINEAR" ? width >= 1 : width > 0);
 }
 

@@ -1,13 +1,15 @@
 // A map of contributions as a picture to lay over an image, as explain.laid_over and the figures of `explain` have it.
 
+import type { Explanation } from "../api";
 import { ramp } from "./colour";
-import type { Maps } from "./types";
 
 /** So many pixels of the picture for one place of the map, along a side. */
 const FINER = 8;
 
+type Mapped = Pick<Explanation["query"], "map">;
+
 /** The largest contribution of either map, each as if its mean were 1: both images are coloured on one scale. */
-export function strongest({ query, hit }: Pick<Maps, "query" | "hit">): number {
+export function strongest({ query, hit }: { query: Mapped; hit: Mapped }): number {
   return Math.max(0.01, ...[query, hit].flatMap(({ map }) => map.flat().map((value) => value * places(map))));
 }
 

@@ -1,7 +1,6 @@
 // Where an image lies on its stage. Stage: CSS pixels from the top left; image: pixels, (0, 0) its top left corner.
 
-import type { FrameHeader } from "./frame";
-import type { Region } from "./types";
+import type { FrameHeader, Region } from "../api";
 
 export interface Size {
   width: number;
