@@ -110,19 +110,28 @@ class Pseudonyms:
         return self.file_name(root, shown)[:HANDLE_DIGITS] + suffix
 
     def seal(self, text: str) -> bytes:
-        """Text that only `unseal` under the same key can read (AES-256-GCM); sealed twice it gives two blobs."""
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + _cipher(self.key).encrypt(nonce, text.encode("utf-8", "surrogatepass"), None)
+        """Text that only `unseal` under the same key can read; sealed twice it gives two blobs."""
+        return self.seal_bytes(text.encode("utf-8", "surrogatepass"))
 
     def unseal(self, blob: bytes) -> str:
         """Raises CbmirError when the blob was sealed under another key, or is damaged."""
+        return self.unseal_bytes(blob).decode("utf-8", "surrogatepass")
+
+    def seal_bytes(self, data: bytes, about: str = "") -> bytes:
+        """The same of bytes (AES-256-GCM). about: what they belong to, which the blob does not hold: only with the same
+        words it is unsealed, so that no blob can take another's place.
+        """
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + _cipher(self.key).encrypt(nonce, data, about.encode())
+
+    def unseal_bytes(self, blob: bytes, about: str = "") -> bytes:
+        """Raises CbmirError as unseal does, and for another `about`."""
         from cryptography.exceptions import InvalidTag
 
         try:
-            text = _cipher(self.key).decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], None)
+            return _cipher(self.key).decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], about.encode())
         except (InvalidTag, ValueError):
             raise CbmirError("What is sealed cannot be opened with this pseudonym key, or is damaged.") from None
-        return text.decode("utf-8", "surrogatepass")
 
     def _digest(self, kind: bytes, message: bytes) -> str:
         return hmac.digest(self.key, kind + b"\0" + message, "sha256").hex()[:PSEUDONYM_DIGITS]

@@ -10,7 +10,7 @@ from ..errors import BadGallery
 from ..index.matrix import compact as compact_matrices
 from ..index.matrix import problems as matrix_problems
 from ..privacy import Pseudonyms
-from ..store import Digests, Problem, Store
+from ..store import Digests, Problem, Store, thumbnails
 from ..store.entries import ProblemKind
 from ..types import OWNERS, Record
 
@@ -44,8 +44,11 @@ def digest_of(kind: str, name: str, pseudonyms: Pseudonyms) -> str:
 
 
 def compact(store: Store) -> None:
-    """Makes the matrices of the store as it is now, without a row of what was removed; old ones are deleted."""
+    """Makes what is derived from the store as it is now, without anything of what was removed: matrices anew, of
+    thumbnails those that stay.
+    """
     compact_matrices(store)
+    thumbnails.tidy(store)
 
 
 REMEDIES: Mapping[ProblemKind, str] = {
@@ -71,6 +74,8 @@ def repair(store: Store) -> dict[str, Any]:
     for path in (store.directory / MATRICES).glob("*"):
         if not path.is_dir():
             path.unlink(missing_ok=True)
+    if thumbnails.problems(store):
+        thumbnails.delete(store.directory)
     compact(store)
     found = _told(store, store.problems())
     return found | {"repaired": {"dropped": list(repaired.dropped), "files_due": repaired.n_due}}
@@ -80,4 +85,5 @@ def _told(store: Store, problems: Sequence[Problem]) -> dict[str, Any]:
     sentences = [f"{problem.sentence}: {REMEDIES[problem.kind]}" for problem in problems]
     with suppress(BadGallery) if problems else nullcontext():  # what is damaged has been told
         sentences += [sentence for layer in store.layers for sentence in matrix_problems(store, layer)]
+    sentences += thumbnails.problems(store)
     return {"ok": not sentences, "records": store.count(), "problems": sentences}

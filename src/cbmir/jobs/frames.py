@@ -130,7 +130,7 @@ def _lost(_: Any, outcome: Outcome, reason: str) -> BadImage:
     return BadImage(outcome, reason)
 
 
-def _images(ref: ImageRef, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
+def images_of(ref: ImageRef, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
     """One after the other, so that one is in memory; the end of a partial file is no error where there were some.
 
     Raises BadImage when there is none.
@@ -148,7 +148,7 @@ def _images(ref: ImageRef, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
 
 
 def _glance(ref: ImageRef, pseudonyms: Pseudonyms) -> Glance:
-    images = _images(ref, pseudonyms)
+    images = images_of(ref, pseudonyms)
     first = _told(next(images))
     return Glance(1 + sum(1 for _ in images), first)
 
@@ -220,11 +220,11 @@ def _frame(ref: ImageRef, pseudonyms: Pseudonyms, frame_number: int | None) -> D
     """A volume of which no frame is named is gone through twice: its middle is known at its end."""
     readable: list[tuple[int, str | None]] = []
     format_ = None
-    for image in _images(ref, pseudonyms):
+    for image in images_of(ref, pseudonyms):
         format_ = image.provenance.format
         is_first = frame_number is None and format_ not in VOLUMES
         if is_first or (frame_number is not None and image.frame_index == frame_number - 1):
             return image
         readable.append((image.frame_index, image.attributes.get("plane")))
     index = chosen_frame(readable, format_, frame_number)
-    return next(image for image in _images(ref, pseudonyms) if image.frame_index == index)
+    return next(image for image in images_of(ref, pseudonyms) if image.frame_index == index)

@@ -129,6 +129,11 @@ class Reader:
             rows = where_in(self._connection, f"SELECT {RECORD} FROM record WHERE id IN", ids)
             return {row[0]: record_of(row) for row in rows}
 
+    def of_same_file(self, record_id: str) -> list[Record]:
+        """The records of the file that this one came from, in the order of their frames; [] for an unknown id."""
+        sql = f"SELECT {RECORD} FROM record WHERE file = (SELECT file FROM record WHERE id = ?) ORDER BY frame_index"
+        return [record_of(row) for row in self._all(sql, (record_id,))]
+
     def ids(self) -> list[str]:
         return [row[0] for row in self._all("SELECT id FROM record ORDER BY id")]
 

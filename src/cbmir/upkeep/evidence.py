@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,13 @@ from ..index.matrix import open_matrix
 from ..privacy import HANDLE_DIGITS, PSEUDONYM_DIGITS
 from ..store import State, Store, StoredFile
 from ..store.rows import chunks
+from ..store.thumbnails import sealed_of
 from ..types import OWNERS, Record
 from .traces import MOST_PIECES, PIECE, Finder, pieces
 
-Kind = Literal["ids", "pseudonyms", "pixel digests", "handles", "sealed places", "features", "eight-bit features"]
+Kind = Literal[
+    "ids", "pseudonyms", "pixel digests", "handles", "sealed places", "features", "eight-bit features", "thumbnails"
+]
 
 _NAME = re.compile(rf"[0-9a-f]{{{PSEUDONYM_DIGITS}}}")
 _PARTS = 64  # of a matrix that is looked through
@@ -70,6 +74,11 @@ class Evidence:
                 _, places = base.records.places(ids)
                 codes = base.exact.coarse.codes[places[places >= 0]]
                 self.of_images.update(dict.fromkeys(pieces(codes, most), "eight-bit features"))
+
+    def add_thumbnails(self, directory: Path, ids: Sequence[str]) -> None:
+        """The first bytes of each sealed picture, which no other has."""
+        for some in chunks(ids):
+            self.of_images.update({sealed[:PIECE]: "thumbnails" for sealed in sealed_of(directory, some)})
 
     def sequences(self, store: Store) -> dict[bytes, Kind]:
         """All that is looked for, once the images have left the store: of files those that it has forgotten."""

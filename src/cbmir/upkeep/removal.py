@@ -160,6 +160,7 @@ def _evidence(store: Store, what: Unit, chosen: _Chosen) -> Evidence:
             if file := store.file_of(record.id):
                 evidence.add_file(file)
     evidence.add_features(store, chosen.ids)
+    evidence.add_thumbnails(store.directory, chosen.ids)
     return evidence
 
 
