@@ -2,14 +2,10 @@
 
 import type { AtlasPoints } from "../api";
 import { oklch } from "../viewer/colour";
+import type { Size } from "../viewer/view";
 
 /** x, y in units of the map, y upwards; class: index into the names. */
 export type Points = AtlasPoints["points"];
-
-export interface Size {
-  width: number;
-  height: number;
-}
 
 /** The middle of the screen in units of the map, and stage pixels per unit. */
 export interface View {
@@ -111,3 +107,6 @@ export function traced(path: Pick<Path2D, "moveTo" | "lineTo" | "arc" | "rect" |
   corners.forEach(([right, down], i) => path[i ? "lineTo" : "moveTo"](x + right! * radius, y + down! * radius));
   path.closePath();
 }
+
+/** Half of what a mark is wide, in stage pixels: the more there are the smaller. */
+export const radiusOf = (count: number) => Math.min(6, Math.max(2.5, 160 / Math.sqrt(count)));

@@ -1,10 +1,11 @@
 // One image on its black stage: drawn, with its corners, its slices and whatever pointers do to it.
 
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import type { ExplainedSide, Region } from "../api";
 import type { Frame } from "./frame";
 import { type Pinch, pinchOf, type Tool, toolOf, wheelSteps, zoomOfDrag, zoomOfWheel } from "./gestures";
 import type { Window } from "./grey";
+import { useSize } from "./size";
 import type { Shown } from "./stack";
 import { drawStage, overlayCanvas, Picture } from "./stage";
 import { type Placed, type Point, panned, placed, regionBetween, scaleBar, type Size, toImage, type View, zoomed } from "./view";
@@ -92,19 +93,6 @@ function described(frame: Frame | null, window: Window | null): string {
   if (!frame) return "not loaded yet";
   if (!window) return "colour";
   return `window ${short(window.width)}, level ${short(window.center)}`;
-}
-
-function useSize(stage: { current: HTMLElement | null }): Size | null {
-  const [size, setSize] = useState<Size | null>(null);
-  useLayoutEffect(() => {
-    const observer = new ResizeObserver(([entry]) => {
-      const { width, height } = entry!.contentRect;
-      if (width && height) setSize({ width, height });
-    });
-    observer.observe(stage.current!);
-    return () => observer.disconnect();
-  }, []);
-  return size;
 }
 
 /** The canvas with everything drawn on it, before the screen is painted. */
