@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; minutes on a slow line)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt torch
-	@$(PIP) install -c constraints.txt -e '.[torch,openvino,onnx,ann,benchmark,frozen,fetch,parquet,dev]'
+	@$(PIP) install -c constraints.txt -e '.[torch,openvino,onnx,ann,benchmark,frozen,fetch,parquet,web,dev]'
 	@touch $@
 
 page:

@@ -23,7 +23,7 @@ ORDER = [
     "rerank_fit", "fusion", "calibrate", "gallery", "ingest", "upkeep",
     "dataset", "recipes", "packing", "augment", "fitting", "classification", "metric_learning", "closing", "compact",
     "train", "distances", "baselines", "evaluate", "figures", "report",
-    "benchmark", "crossval", "jobs", "demo",
+    "benchmark", "crossval", "jobs", "demo", "web",
     "console", "cli", "__main__",
 ]
 # fmt: on
@@ -34,6 +34,8 @@ HOMES = {
     "cryptography": {"privacy"},
     "cv2": {"baselines"},
     "faiss": {"index.ann"},
+    "fastapi": {"web"},
+    "h11": {"web"},
     "lightning_fabric": {"fitting"},
     "matplotlib": {"figures"},
     "nibabel": {"images.nifti", "images.volume"},
@@ -44,7 +46,9 @@ HOMES = {
     "numkong": {"index.twopass"},
     "pandas": {"dataset.fetch"},
     "openvino": {"runtime"},
+    "prometheus_client": {"web"},
     "pyarrow": {"tables"},
+    "pydantic": {"web"},
     "pytorch_metric_learning": {"metric_learning"},
     "pydicom": {"dataset.fetch", "images.dicom"},
     "ranx": set(),
@@ -53,6 +57,7 @@ HOMES = {
     "skimage": {"baselines"},
     "sklearn": {"baselines"},
     "sqlite3": {"store"},
+    "starlette": {"web"},
     "tensorboard": {"fitting"},
     "tifffile": {"images.tiff"},
     "threadpoolctl": {"baselines"},
@@ -70,6 +75,7 @@ HOMES = {
         "train",
     },
     "transformers": {"baselines.frozen_hub"},
+    "uvicorn": {"web"},
     "yaml": {"dataset.fetch"},
 }
 """Outside library -> the stages or modules that may import it."""
