@@ -132,6 +132,7 @@ function usePointers(props: PaneProps, stage: { current: HTMLElement | null }, s
   function down(event: PointerEvent) {
     if ((event.target as Element).closest("button")) return;
     const point = place(event);
+    props.onActive();
     stage.current!.setPointerCapture(event.pointerId);
     touching.current.set(event.pointerId, point);
     if (touching.current.size === 2) {

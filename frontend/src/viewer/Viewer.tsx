@@ -64,7 +64,7 @@ export function Viewer(props: ViewerProps) {
   useEffect(() => {
     setSides([FRESH, FRESH]);
     setLinkedAt(null);
-    setActive(images.length === 2 ? 1 : 0);
+    setActive(0);
     leaveRegion();
   }, [shownKey]);
 
@@ -202,8 +202,8 @@ export function Viewer(props: ViewerProps) {
         onSimilar={onFindSimilar ? () => onFindSimilar(now.image) : null}
         onClose={onClose}
       />
-      {drawing && !region && <p class="hint">Drag over the image, click two corners, or press an arrow key. Esc leaves.</p>}
       <div class="panes">
+        {drawing && !region && <p class="hint">Drag over the image, click two corners, or press an arrow key. Esc leaves.</p>}
         {panes.map((pane, i) => {
           const which = i as Which;
           const side = maps && (which ? maps.hit : maps.query);
@@ -221,7 +221,7 @@ export function Viewer(props: ViewerProps) {
               count={pane.stack.slices.length}
               note={pane.stack.problem}
               map={side && atHome && over.on && panes.length === 2 ? { side, strong: strong!, opacity: over.opacity } : null}
-              drawing={drawing && active === which}
+              drawing={drawing}
               region={active === which ? region : null}
               active={active === which && panes.length === 2}
               stageRef={(stage) => (stages.current[which] = stage)}
