@@ -2,6 +2,7 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Explanation, Region } from "../api";
+import { lettersAct } from "../hooks";
 import { Frames } from "./frames";
 import type { Window } from "./grey";
 import { type Command, commandOf } from "./keys";
@@ -172,6 +173,7 @@ export function Viewer(props: ViewerProps) {
       event.stopPropagation();
       return drawing ? leaveRegion() : onClose();
     }
+    if (event.key.length === 1 && event.key !== " " && !lettersAct()) return;
     const command = commandOf(event, drawing);
     if (!command || (onControl && (target.matches("input, select") || event.key === " " || event.key === "Enter"))) return;
     event.preventDefault();
