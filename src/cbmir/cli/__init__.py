@@ -20,6 +20,7 @@ from .explaining import explain
 from .gallery import accelerate, files, index, info, render
 from .learning import demo, evaluate, train
 from .searching import search
+from .serving import serve
 from .upkeep import backup, export, reindex, remove, restore, verify
 
 __all__ = ["cli", "main"]
@@ -35,7 +36,7 @@ def cli() -> None:
 
 for _verb in (
     *(info, dataset, train, index, search, explain, evaluate, benchmark, render, files),
-    *(remove, reindex, verify, backup, restore, export, accelerate, demo),
+    *(remove, reindex, verify, backup, restore, export, accelerate, demo, serve),
 ):
     cli.add_command(_verb)
 

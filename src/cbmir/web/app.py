@@ -14,11 +14,12 @@ from . import page, problems
 from .context import opened
 from .guards import API, Gate, Watch, Witness
 from .problems import RESPONSES, ProblemDocument
-from .routes import audit, health, session
+from .routes import audit, health, jobs, session
 from .settings import Settings
 
 ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
+    jobs.router,
     session.router,
 )
 """Everything below /api/v1."""

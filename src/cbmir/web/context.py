@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 
 from .audit import Audit
+from .jobs_board import Board
 from .monitoring import Monitoring
 from .security import Doorkeeper
 from .settings import Settings
@@ -23,6 +24,7 @@ class Context:
     audit: Audit
     monitoring: Monitoring
     doorkeeper: Doorkeeper
+    board: Board
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
@@ -30,11 +32,13 @@ class Context:
 def opened(settings: Settings) -> Iterator[Context]:
     """The parts of a server, closed in the other order."""
     with ExitStack() as stack:
+        monitoring = Monitoring()
         yield Context(
             settings=settings,
             audit=stack.enter_context(Audit(settings.audit_file)),
-            monitoring=Monitoring(),
+            monitoring=monitoring,
             doorkeeper=Doorkeeper(settings),
+            board=stack.enter_context(Board(monitoring, settings.limits.streams)),
         )
 
 

@@ -51,6 +51,8 @@ _TLS_HEADER = ("strict-transport-security", "max-age=31536000")
 def route_of(scope: Scope) -> str:
     """The template of the route that answers; nothing of the path that was asked for."""
     path: str | None = getattr(scope.get("route"), "path_format", None) or getattr(scope.get("route"), "path", None)
+    if path and scope["path"].startswith(API):
+        return API + path
     return path or ("page" if scope.get("endpoint") else "none")
 
 

@@ -8,17 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 
 from starlette.requests import HTTPConnection, Request
 
 from .problems import Problem
-from .settings import ROLES, Role, Settings, Token
+from .settings import ROLES, Role, Settings, Token, digest_of
 
 COOKIE = "cbmir_session"
 SESSION_S = 12 * 3600.0
 MOST_SESSIONS = 1000
-TOKEN_BYTES = 32
 LOCAL = "local"
 """The name of whoever asks a server that only this machine can reach."""
 
@@ -32,16 +30,6 @@ class Caller:
 
     def may(self, role: Role) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
-
-
-def new_token() -> tuple[str, str]:
-    """A token of 256 random bits, and its SHA-256, by which the settings know it."""
-    token = "cbmir_" + secrets.token_urlsafe(TOKEN_BYTES)
-    return token, digest_of(token)
-
-
-def digest_of(token: str) -> str:
-    return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Doorkeeper:
@@ -74,7 +62,7 @@ class Doorkeeper:
 
     def sign_in(self, caller: Caller) -> str:
         """The name of a new session; the oldest ends where there are too many."""
-        name = secrets.token_urlsafe(TOKEN_BYTES)
+        name = secrets.token_urlsafe(32)
         with self._lock:
             now = time.monotonic()
             self._sessions = {key: value for key, value in self._sessions.items() if value[1] > now}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -58,7 +60,9 @@ class Limits(_Strict):
 class Settings(_Strict):
     """hosts: names by which browsers may call the server, beside those of this machine. roots: folders that may be
     indexed. reports: folders of `cbmir evaluate` and `demo`. audit: None for a file beside the gallery. certificate,
-    private_key: PEM files, for TLS without a proxy. secure: TLS ends at a proxy in front.
+    private_key: PEM files, for TLS without a proxy. secure: TLS ends at a proxy in front. proxies: addresses of such,
+    whose X-Forwarded-For is believed. encoders: what `reindex` may take, beside `default` and `pixels`. job_workers:
+    decoding processes of a job.
     """
 
     gallery: Path
@@ -66,7 +70,9 @@ class Settings(_Strict):
     port: int = Field(default=DEFAULT_PORT, ge=0, le=65535)
     tokens: tuple[Token, ...] = ()
     hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     roots: dict[Name, Path] = {}
+    encoders: dict[Name, Path] = {}
     reports: tuple[Path, ...] = ()
     audit: Path | None = None
     certificate: Path | None = None
@@ -77,7 +83,7 @@ class Settings(_Strict):
 
     @model_validator(mode="after")
     def _checked(self) -> Settings:
-        if not self.tokens and not (is_loopback(self.host) and not self.hosts and not self.secure):
+        if not self.tokens and (not is_loopback(self.host) or self.hosts or self.secure or self.proxies):
             raise ValueError(
                 "a server that others can reach needs tokens; `cbmir serve --new-token NAME --role reader` makes one"
             )
@@ -126,6 +132,25 @@ def load_settings(config: Path | None, **options: Any) -> Settings:
         raise UsageError(f"{where}: {'; '.join(_faults(error))}.") from None
 
 
+def make_token(name: str, role: str) -> dict[str, str]:
+    """{"name", "role", "token", "toml"}: a token of 256 random bits, and the lines by which the settings know it.
+
+    Raises UsageError for a name that cannot be one.
+    """
+    token = "cbmir_" + secrets.token_urlsafe(32)
+    try:
+        known = Token.model_validate({"name": name, "role": role, "sha256": digest_of(token)})
+    except ValidationError:
+        raise UsageError("A token is named with up to 64 letters, digits, dots, - and _.") from None
+    lines = (f'{field} = "{value}"' for field, value in known.model_dump().items())
+    return {"name": name, "role": role, "token": token, "toml": "\n".join(["[[web.tokens]]", *lines])}
+
+
+def digest_of(token: str) -> str:
+    """What is known of a token, and of the name of a session."""
+    return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _table(config: Path) -> dict[str, Any]:
     try:
         whole = tomllib.loads(config.read_text(encoding="utf-8"))
@@ -146,7 +171,7 @@ def _below(folder: Path, name: str, value: Any) -> Any:
             return folder / value
         case "reports", list():
             return tuple(folder / path if isinstance(path, str) else path for path in value)
-        case "roots", dict():
+        case "roots" | "encoders", dict():
             return {root: folder / path if isinstance(path, str) else path for root, path in value.items()}
         case _:
             return tuple(value) if isinstance(value, list) else value
