@@ -51,8 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
     page.install(app)
     problems.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    app.add_middleware(Witness)
     app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Witness)
     app.add_middleware(Watch, tls=settings.tls)
     return app
 

@@ -1,7 +1,7 @@
-"""What every request passes before a route sees it, from outside in: Watch, Gate, Witness.
+"""What every request passes before a route sees it, from outside in: Watch, Witness, Gate.
 
-Watch counts, logs and catches; Gate refuses what is too big, too slow, too much, or of another site; Witness writes the
-audit line before an answer leaves. Plain ASGI, so that streams stay streams.
+Watch counts, logs and catches; Witness writes the audit line before an answer leaves; Gate refuses what is too big, too
+slow, too much, of another site, or of nobody known. Plain ASGI, so that streams stay streams.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .audit import ID
 from .context import Context
 from .logs import LOG
 from .problems import Problem, problem_of
-from .security import Caller
+from .security import Caller, nobody_known
 from .settings import LOOPBACK_NAMES, Limits, Settings
 
 API = "/api/v1"
@@ -115,7 +115,7 @@ class Watch:
 
 
 class Gate:
-    """Refuses before a route is looked for."""
+    """Refuses before a route is looked for, and before the body is read."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -162,6 +162,8 @@ class Gate:
             self._sign_ins.take(address)
         if not self._settings.open_to_all:
             self._requests.take(caller.name if caller else address)
+        if caller is None and scope["path"].startswith(API) and scope["path"] != f"{API}/session":
+            raise nobody_known()
         if _is_upload(scope):
             self._uploads.take(caller.name if caller else address)
 
@@ -171,7 +173,7 @@ class Gate:
 
 class Witness:
     """Writes who asked for what, with what came of it, before the first byte of an answer: where that cannot be
-    written, nothing is answered.
+    written, nothing is answered. Not of whoever asks too often: that would fill the disk.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -185,7 +187,7 @@ class Witness:
 
         async def tell(message: Message) -> None:
             nonlocal refused
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and message["status"] != 429:
                 try:
                     scope["app"].state.context.audit.write(audit_line(scope, message["status"]))
                 except OSError:

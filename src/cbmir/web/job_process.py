@@ -43,7 +43,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except CbmirError as error:
-        _tell(told, problem=str(error))
+        _tell(told, problem=without_places(str(error), order))
         sys.exit(error.exit_code)
     except Exception as error:
         _tell(told, failure=type(error).__name__, where=where(error.__traceback__))
@@ -76,6 +76,13 @@ def work(order: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         told = index_into(gallery, [Path(order["source"])], settings=settings, on_progress=progress.index).as_dict()
         return {name: value for name, value in told.items() if isinstance(value, (int, float, dict))}
     return _reindex(gallery, order["encoder"], settings, progress)
+
+
+def without_places(sentence: str, order: Mapping[str, Any]) -> str:
+    """Whoever follows a job is not told where the server keeps things."""
+    for place in filter(None, (order["gallery"], order.get("source"), order.get("encoder"))):
+        sentence = sentence.replace(f" {place}", "") if "/" in place else sentence
+    return sentence
 
 
 def _reindex(gallery: Path, encoder: str, settings: IndexSettings, progress: Progress) -> dict[str, Any]:

@@ -87,6 +87,11 @@ def caller_of(request: HTTPConnection) -> Caller | None:
     return caller
 
 
+def nobody_known() -> Problem:
+    sentence = "This server wants a token: ask whoever runs it for one."
+    return Problem(401, "Sign in first", sentence, headers={"WWW-Authenticate": "Bearer"})
+
+
 def allow(role: Role) -> Callable[[Request], Caller]:
     """The dependency of every route of the API: `caller: Annotated[Caller, Depends(allow("reader"))]`.
 
@@ -96,12 +101,7 @@ def allow(role: Role) -> Callable[[Request], Caller]:
     def check(request: Request) -> Caller:
         caller = caller_of(request)
         if caller is None:
-            raise Problem(
-                401,
-                "Sign in first",
-                "This server wants a token: ask whoever runs it for one.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            raise nobody_known()
         if not caller.may(role):
             raise Problem(403, "Not allowed", f"This needs the role {role}; the token has the role {caller.role}.")
         return caller
