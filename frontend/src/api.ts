@@ -206,6 +206,12 @@ export interface Job {
   report: Record<string, unknown> | null;
 }
 
+/** A folder below a root; `path` names it in requests, and tells nothing. */
+export interface Folder {
+  name: string;
+  path: string;
+}
+
 export interface ReportLine {
   name: string;
   encoder: string;
@@ -334,7 +340,7 @@ export const atlas = (
 
 export const roots = (signal?: AbortSignal) => get<{ name: string }[]>(url("/roots"), signal);
 export const folders = (root: string, path: string, signal?: AbortSignal) =>
-  get<{ path: string; folders: string[] }>(url(`/roots/${part(root)}/folders`, { path }), signal);
+  get<{ path: string; folders: Folder[] }>(url(`/roots/${part(root)}/folders`, { path }), signal);
 
 export const jobs = (signal?: AbortSignal) => get<Job[]>(url("/jobs"), signal);
 export const startIndex = (root: string, folder: string) =>

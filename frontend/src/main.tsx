@@ -3,6 +3,8 @@ import { App } from "./app";
 import { applyTheme, storedTheme } from "./theme";
 import "./style/tokens.css";
 import "./style/page.css";
+import "./style/images.css";
+import "./style/views.css";
 
 applyTheme(storedTheme());
 const place = document.getElementById("app");
