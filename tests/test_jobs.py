@@ -287,7 +287,7 @@ def test_the_frame_that_is_meant(
 
 def test_info_and_render_decode_in_a_worker_under_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = save_dicom(tmp_path / "large.dcm", make_dicom(np.zeros((9000, 9000), np.uint16)))
-    monkeypatch.setattr("cbmir.jobs.frames.MEMORY_BYTES", 2**28)
+    monkeypatch.setattr("cbmir.images.apart.MEMORY_BYTES", 2**28)
     for look in (jobs.describe, lambda path: jobs.render_file(path, tmp_path / "x.png")):
         with pytest.raises(BadImage) as caught:
             look(large)
@@ -297,7 +297,7 @@ def test_info_and_render_decode_in_a_worker_under_limits(tmp_path: Path, monkeyp
 def test_info_of_a_long_cine_holds_one_frame_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = np.zeros((120, 1000, 1000), np.uint8)  # 114 MiB, and four times as much as floats
     cine = save_dicom(tmp_path / "cine.dcm", make_dicom(frames, frames=True))
-    monkeypatch.setattr("cbmir.jobs.frames.MEMORY_BYTES", 2**29)
+    monkeypatch.setattr("cbmir.images.apart.MEMORY_BYTES", 2**29)
     assert jobs.describe(cine)["images"] == 120
 
 

@@ -53,6 +53,11 @@ def extract(
     decoded = decode_all(
         refs, encoder.preprocessing, pseudonyms, workers=workers, timeout_s=timeout_s, memory_bytes=memory_bytes
     )
+    return encode_all(decoded, encoder, batch_size=batch_size)
+
+
+def encode_all(decoded: Iterable[Decoded], encoder: Encoder, *, batch_size: int = 64) -> Generator[Extracted]:
+    """The second half of it: one Extracted a decoded file, in order."""
     waiting: deque[tuple[list[Decoded], Future[Encoded]]] = deque()
     with ThreadPoolExecutor(max_workers=1) as thread:
         for files in _batches(decoded, batch_size):

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from cbmir.errors import OUTCOMES
-from cbmir.images.worker import UNEXPECTED, Decoded, decode_all, decode_one
+from cbmir.images.limits import UNEXPECTED
+from cbmir.images.worker import Decoded, decode_all, decode_one
 from cbmir.preprocess import Preprocessing
 from cbmir.privacy import Pseudonyms
 from cbmir.types import ImageRef

@@ -19,7 +19,8 @@ from PIL import Image
 
 from cbmir import sources
 from cbmir.errors import CbmirError
-from cbmir.images.worker import UNEXPECTED, Decoded, decode_all, decode_one
+from cbmir.images.limits import UNEXPECTED
+from cbmir.images.worker import Decoded, decode_all, decode_one
 from cbmir.preprocess import VERSION, Preprocessing
 from cbmir.privacy import Pseudonyms
 from cbmir.types import ImageRef

@@ -86,10 +86,16 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(
-    data: bytes, pseudonyms: Pseudonyms, *, patient: str | None = None, modality: str | None = None
+    data: bytes,
+    pseudonyms: Pseudonyms,
+    *,
+    patient: str | None = None,
+    modality: str | None = None,
+    only: int | None = None,
 ) -> Iterator[DecodedImage]:
     """The images of one file's bytes, one after the other, so that a long cine never lies in memory whole.
 
+    only: the frame_index of the one that is wanted; there is none when the file has no such frame.
     A gzip stream is inflated first, once; images and ids are those of what is inside.
     Raises BadImage; after some images with outcome `partial` when frames had to be left out.
     """
@@ -97,7 +103,7 @@ def decode(
     if data.startswith(GZIP_MAGIC) and not is_dicom_file(data):
         data, notes = _inflated(data), ("inflated from gzip",)
     pseudonym = pseudonyms.of("patient", patient) if patient else None
-    for image in _by_content(data, pseudonyms):
+    for image in _by_content(data, pseudonyms, only):
         if pseudonym or modality or notes:
             image = replace(
                 image,
@@ -117,13 +123,13 @@ def _inflated(data: bytes) -> bytes:
     return content
 
 
-def _by_content(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
+def _by_content(data: bytes, pseudonyms: Pseudonyms, only: int | None) -> Iterator[DecodedImage]:
     """Readers are imported when first needed."""
     match kind_of(data):
         case "picture":
             from .raster import read_picture
 
-            return read_picture(data, pseudonyms)
+            return read_picture(data, pseudonyms, only)
         case "jpeg 2000":
             from .raster import read_codestream
 
@@ -131,12 +137,12 @@ def _by_content(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
         case "tiff":
             from .tiff import read_tiff
 
-            return read_tiff(data, pseudonyms)
+            return read_tiff(data, pseudonyms, only)
         case "nifti" | "nrrd" as kind:
             from .volume import read_volume
 
-            return read_volume(data, kind, pseudonyms)
+            return read_volume(data, kind, pseudonyms, only)
         case "dicom":
             from .dicom import read_dicom
 
-            return read_dicom(data, pseudonyms)
+            return read_dicom(data, pseudonyms, only)

@@ -18,6 +18,8 @@ MAX_FILE_BYTES = 2**31
 NO_MEMORY = "The image does not fit into memory."
 """A reason; what failed for it may do with more."""
 
+UNEXPECTED = "The reader failed in a way that is a fault of this program: please report what kind of file it is."
+
 NOT_OF_THE_FILE = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 

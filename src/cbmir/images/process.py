@@ -68,10 +68,14 @@ class Worker(Generic[Task]):
         return "The decoder crashed on this file."
 
     def kill(self) -> None:
+        self.end()
+        self.connection.close()
+
+    def end(self) -> None:
+        """Whoever waits at the connection finds it closed on the other side."""
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(KILL_TIMEOUT_S)
-        self.connection.close()
 
 
 @dataclass(frozen=True)
@@ -126,3 +130,9 @@ def _environment(single: bool) -> dict[str, str]:
 
 def too_late(timeout_s: float) -> str:
     return f"Decoding took longer than {timeout_s:g} s."
+
+
+def usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -40,8 +40,8 @@ JPEG = b"\xff\xd8\xff"
 DAMAGED = "The picture is truncated or damaged."
 
 
-def read_picture(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
-    """The image of a PNG, JPEG or BMP file, or every frame of a GIF or WebP file.
+def read_picture(data: bytes, pseudonyms: Pseudonyms, only: int | None = None) -> Iterator[DecodedImage]:
+    """The image of a PNG, JPEG or BMP file, or every frame of a GIF or WebP file; only: that of this index alone.
 
     Palettes are looked up, alpha is composited on black, the camera's orientation applied.
     Raises BadImage; after some images with outcome `partial` when a later frame is damaged.
@@ -54,7 +54,7 @@ def read_picture(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
         opened = _open(data)
         content = sha256(data).digest()
         n_frames = _n_frames(opened)
-    for index in range(n_frames):
+    for index in range(n_frames) if only is None else range(n_frames)[only : only + 1]:
         try:
             with guarded("corrupt", DAMAGED):
                 opened.seek(index)

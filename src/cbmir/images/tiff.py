@@ -43,8 +43,9 @@ USUAL_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SMALLEST_OFFSET = 8
 
 
-def read_tiff(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
-    """One image per full-size page of a TIFF file; 8 or 16 bits or floats, grey, palette or colour.
+def read_tiff(data: bytes, pseudonyms: Pseudonyms, only: int | None = None) -> Iterator[DecodedImage]:
+    """One image per full-size page of a TIFF file; 8 or 16 bits or floats, grey, palette or colour. only: that of the
+    page of this index alone.
 
     Raises BadImage; after some images with outcome `partial` when other pages could not be decoded.
     """
@@ -55,6 +56,8 @@ def read_tiff(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
     content = sha256(data).digest()
     n_failed = 0
     for index, page in enumerate(pages):
+        if only not in (None, index):
+            continue
         try:
             with guarded("corrupt", DAMAGED):
                 _refuse_gaps(page, data)

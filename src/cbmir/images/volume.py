@@ -62,11 +62,14 @@ class _Scan:
     provenance: Provenance
 
 
-def read_volume(data: bytes, kind: Literal["nifti", "nrrd"], pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
+def read_volume(
+    data: bytes, kind: Literal["nifti", "nrrd"], pseudonyms: Pseudonyms, only: int | None = None
+) -> Iterator[DecodedImage]:
     """The slices of a volume: axial from the feet up, coronal from the back on, sagittal from the left on.
 
     frame_index counts on over the planes. Slices of one value tell nothing and are left out; how many is in the
-    notes. A volume of one slice gives that one. Raises BadImage when there is no slice to show.
+    notes. A volume of one slice gives that one. only: that of this frame_index
+    alone. Raises BadImage when there is no slice to show.
     """
     with guarded("corrupt", DAMAGED):
         stored = _read(data, kind)
@@ -74,7 +77,7 @@ def read_volume(data: bytes, kind: Literal["nifti", "nrrd"], pseudonyms: Pseudon
             raise BadImage("refused", f"The volume has more than {MAX_FRAMES} slices.")
         places, n_empty = _telling_places(volume := _canonical(stored))
         scan = _scan(volume, stored, hashlib.sha256(data).digest(), n_empty)
-    for place in places:
+    for place in places if only is None else [place for place in places if place.frame_index == only]:
         with guarded("corrupt", DAMAGED):
             image = _image(scan, place, pseudonyms)
         yield image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,15 +12,14 @@ import numpy as np
 from ..errors import BadImage, Outcome
 from ..preprocess import VERSION, Preprocessing, part_of, preprocess
 from ..privacy import Pseudonyms
-from ..types import DecodedImage, ImageRef, Record, UInt8
+from ..types import DecodedImage, ImageRef, ObjectKind, Record, UInt8
 from . import decode, read_ref
-from .limits import MEMORY_BYTES, TIMEOUT_S, guarded
+from .limits import MEMORY_BYTES, TIMEOUT_S, UNEXPECTED, guarded
 from .pool import Job, run_in_workers
+from .process import usable_cores
 
 MAX_PREPARED_BYTES = 2**30
 """Of prepared images of one file: 7,000 colour ones of the paper's size. Further ones are left out."""
-
-UNEXPECTED = "The reader failed in a way that is a fault of this program: please report what kind of file it is."
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def decode_all(
     """
     read = reader or decode_one
     if workers is None:
-        workers = _usable_cores()
+        workers = usable_cores()
     if workers < 1:
         return (read(ref, preprocessing, pseudonyms) for ref in refs)
     return run_in_workers(
@@ -123,7 +121,7 @@ class _Contents:
 
     images: list[Prepared] = field(default_factory=list)
     n_bytes: int = 0
-    kind: str = "picture"
+    kind: ObjectKind = "picture"
     n_failed: int = 0
     failure: tuple[Outcome, str] | None = None  # the first
     ending: tuple[Outcome, str] | None = None
@@ -144,7 +142,7 @@ class _Contents:
         self.n_bytes += prepared.pixels.nbytes
         if self.n_bytes > MAX_PREPARED_BYTES:
             raise BadImage("partial", f"Only the first {len(self.images)} images were taken: the rest would not fit.")
-        self.images.append(Prepared(_record(image, ref, prepared.window, pseudonyms), prepared.pixels))
+        self.images.append(Prepared(record_of(image, ref, prepared.window, pseudonyms), prepared.pixels))
 
     def end(self, error: BadImage) -> None:
         self.ending = error.outcome, error.reason
@@ -152,7 +150,7 @@ class _Contents:
     def outcome(self) -> tuple[Outcome, str | None]:
         failed = self.failure or self.ending
         if not failed and self.kind != "picture":
-            return "decoded", f"The file is a {self.kind}, which is not indexed."
+            return "decoded", no_picture(self.kind)
         if not failed:
             return ("decoded", None) if self.images else ("not_an_image", "The file holds no image.")
         if not self.images and self.kind == "picture":
@@ -167,17 +165,16 @@ class _Contents:
             yield self.ending[1]
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def no_picture(kind: ObjectKind) -> str:
+    return f"The file is a {kind}, which is not indexed."
 
 
 def _n_bytes(decoded: Decoded) -> int:
     return sum(image.pixels.nbytes for image in decoded.images)
 
 
-def _record(image: DecodedImage, ref: ImageRef, window: str, pseudonyms: Pseudonyms) -> Record:
+def record_of(image: DecodedImage, ref: ImageRef, window: str, pseudonyms: Pseudonyms) -> Record:
+    """What a gallery knows of an image before an encoder has seen it. window: the rule of its grey levels."""
     return Record(
         id=image.id,
         patient=image.patient,

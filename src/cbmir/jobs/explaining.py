@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadGallery, BadImage, CbmirError, UsageError
 from ..gallery import Gallery, Query
 from ..privacy import Pseudonyms
-from ..types import Float32, ImageRef, Record, UInt8
-from .frames import View, views
-from .indexing import encoder_of
-from .searching import Asked, search_images
+from ..types import Float32, Record, UInt8
+from .frames import View, Wanted, views
+from .hands import OWN, Hands
+from .searching import Asked, no_image, search_images, stored_ref
 from .single import query_ref
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class Explanation:
         }
 
 
-def explain_hit(gallery: Gallery, asked: Asked, hit_id: str | None = None, *, checked: bool = False) -> Explanation:
+def explain_hit(
+    gallery: Gallery, asked: Asked, hit_id: str | None = None, *, checked: bool = False, hands: Hands = OWN
+) -> Explanation:
     """Why an image of the gallery is like a file or another image of it.
 
     asked: one image, as for a search. hit_id: None for the first hit. checked: the maps are compared with N_RANDOM
@@ -81,14 +83,14 @@ def explain_hit(gallery: Gallery, asked: Asked, hit_id: str | None = None, *, ch
 
     if len(asked.files) + len(asked.ids) != 1 or asked.series or asked.every_frame:
         raise UsageError("One image is explained: give a FILE or an --id.")
-    encoder: Encoder = encoder_of(gallery, asked.encoder_name)
+    encoder: Encoder = hands.encoder_of(gallery, asked.encoder_name)
     if not encoder.has_maps:
         raise no_maps(encoder)
     pseudonyms = load_pseudonyms(make=False)
-    hit_id = hit_id or _first_hit(gallery, asked)
+    hit_id = hit_id or _first_hit(gallery, asked, hands)
     records = {name: gallery.record(name) for name in (*asked.ids, hit_id)}
-    wanted = [_query(gallery, asked, pseudonyms), _stored(gallery, records[hit_id], pseudonyms)]
-    seen = views(wanted, (encoder.preprocessing, larger(encoder.preprocessing)), pseudonyms)
+    wanted = [_query(gallery, asked, pseudonyms), stored_ref(gallery, records[hit_id], pseudonyms)]
+    seen = views(wanted, (encoder.preprocessing, larger(encoder.preprocessing)), pseudonyms, hands.apart)
     query, hit = _told(seen[0], records[asked.ids[0]] if asked.ids else None), _told(seen[1], records[hit_id])
     alike = _alike(encoder, query, hit)
     known = gallery.records([query.id]).get(query.id)
@@ -101,34 +103,27 @@ def explain_hit(gallery: Gallery, asked: Asked, hit_id: str | None = None, *, ch
     )
 
 
-def _first_hit(gallery: Gallery, asked: Asked) -> str:
-    ranking, _ = search_images(gallery, asked, Query(k=1))
+def _first_hit(gallery: Gallery, asked: Asked, hands: Hands) -> str:
+    ranking, _ = search_images(gallery, asked, Query(k=1), hands)
     if not ranking.hits:
         raise UsageError("The gallery has no image of another patient to compare with; name one with --hit.")
     return ranking.hits[0].id
 
 
-def _query(gallery: Gallery, asked: Asked, pseudonyms: Pseudonyms) -> tuple[ImageRef, int | None]:
+def _query(gallery: Gallery, asked: Asked, pseudonyms: Pseudonyms) -> Wanted:
+    wanted: Wanted
     if asked.files:
-        ref, frame_number = query_ref(asked.files[0]), asked.frame_number
+        wanted = query_ref(asked.files[0]), asked.numbers[0]
     else:
-        ref, frame_number = _stored(gallery, gallery.record(asked.ids[0]), pseudonyms)
-    return replace(ref, region=asked.region), frame_number
-
-
-def _stored(gallery: Gallery, record: Record, pseudonyms: Pseudonyms) -> tuple[ImageRef, int | None]:
-    """As it was indexed: where a manifest has said the modality, the record alone still knows."""
-    ref = gallery.image_ref(record.id, pseudonyms)
-    if ref is None:
-        raise BadGallery(f"the file of image {record.id} is no longer there, and its map is made from it")
-    return replace(ref, modality=record.modality), record.frame_index + 1
+        wanted = stored_ref(gallery, gallery.record(asked.ids[0]), pseudonyms)
+    return replace(wanted[0], region=asked.region), wanted[1]
 
 
 def _told(view: View | CbmirError, record: Record | None) -> View:
     """The view itself. record: of the gallery, which must still know the image by these pixels."""
     if record is None:
         if isinstance(view, BadImage):
-            raise CbmirError(f"The file gives no image ({view.outcome}): {view.reason}")
+            raise no_image(view.outcome, view.reason)
         if isinstance(view, CbmirError):
             raise view
         return view

@@ -1,25 +1,28 @@
-"""Files looked at, for `info`, `render` and `explain`, in processes that a hostile file may take down: what of them is
-wanted."""
+"""Files looked at, for `info`, `render`, `search`, `explain` and the server, in processes that a hostile file may take
+down: what of them is wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import BadImage, CbmirError, Outcome, UsageError
+from ..errors import BadImage, CbmirError, UsageError
 from ..images import decode, read_ref
-from ..images.limits import MEMORY_BYTES, TIMEOUT_S, guarded
-from ..images.pool import Job, run_in_workers
-from ..images.worker import UNEXPECTED, pixel_digest
+from ..images.apart import Apart, in_fresh_workers
+from ..images.limits import guarded
+from ..images.worker import Decoded, Prepared, no_picture, pixel_digest, record_of
 from ..preprocess import Preprocessing, masked, part_of, preprocess, seen_box
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, ImageRef, UInt8
 
 VOLUMES = ("NIfTI", "NRRD")
+Made = TypeVar("Made")
+Wanted = tuple[ImageRef, int | None]
+"""A file and the number of a frame, from 1; None as chosen_frame."""
 VIEW_SIDE = 800
 """Pixels of the longer side of a View's picture, at most: enough for a figure."""
 
@@ -76,12 +79,21 @@ def drawing(
 
 
 def views(
-    wanted: Sequence[tuple[ImageRef, int | None]], recipes: Sequence[Preprocessing], pseudonyms: Pseudonyms
+    wanted: Sequence[Wanted], recipes: Sequence[Preprocessing], pseudonyms: Pseudonyms, apart: Apart = in_fresh_workers
 ) -> list[View | CbmirError]:
-    """wanted: files and frame numbers, None as chosen_frame; a region of a file is looked at as extract does. An error
-    is that of its file: BadImage, or UsageError for a frame that is not there.
+    """A region of a file is looked at as extract does. An error is that of its file: BadImage, or UsageError for a
+    frame that is not there.
     """
-    return _in_workers(_view, wanted, recipes, pseudonyms)
+    return apart(_view, wanted, recipes, pseudonyms)
+
+
+def prepared(
+    wanted: Sequence[Wanted], recipe: Preprocessing, pseudonyms: Pseudonyms, apart: Apart = in_fresh_workers
+) -> list[Decoded | CbmirError]:
+    """Of each file the one frame, ready for an encoder; frames that cannot be made ready do not count. An error as
+    `views` has it.
+    """
+    return apart(_prepared, wanted, recipe, pseudonyms)
 
 
 def chosen_frame(readable: Sequence[tuple[int, str | None]], format_: str | None, frame_number: int | None) -> int:
@@ -103,41 +115,22 @@ def chosen_frame(readable: Sequence[tuple[int, str | None]], format_: str | None
 
 def _in_a_worker(work: Callable[..., Any], ref: ImageRef, *arguments: Any) -> Any:
     """work(ref, *arguments) in one worker; its CbmirError is raised here."""
-    [result] = _in_workers(work, [ref], *arguments)
+    [result] = in_fresh_workers(work, [ref], *arguments)
     if isinstance(result, CbmirError):
         raise result
     return result
 
 
-def _in_workers(work: Callable[..., Any], tasks: Sequence[Any], *arguments: Any) -> list[Any]:
-    """work(task, *arguments), or its CbmirError, of each task: a worker each, under the limits of an index run."""
-    job: Job[Any, Any] = Job(_caught, (work, *arguments), _lost, lambda _: 0, TIMEOUT_S, MEMORY_BYTES)
-    return list(run_in_workers(tasks, job, len(tasks)))
-
-
-def _caught(task: Any, work: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        with guarded("crashed", UNEXPECTED):
-            try:
-                return work(task, *arguments)
-            except CbmirError as error:
-                return error
-    except BadImage as error:
-        return error
-
-
-def _lost(_: Any, outcome: Outcome, reason: str) -> BadImage:
-    return BadImage(outcome, reason)
-
-
-def images_of(ref: ImageRef, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
+def images_of(ref: ImageRef, pseudonyms: Pseudonyms, only: int | None = None) -> Iterator[DecodedImage]:
     """One after the other, so that one is in memory; the end of a partial file is no error where there were some.
+
+    only: as `decode` has it.
 
     Raises BadImage when there is none.
     """
     n_images = 0
     try:
-        for image in decode(read_ref(ref), pseudonyms, patient=ref.patient, modality=ref.modality):
+        for image in decode(read_ref(ref), pseudonyms, patient=ref.patient, modality=ref.modality, only=only):
             n_images += 1
             yield image
     except BadImage as error:
@@ -183,16 +176,16 @@ def _drawing(
 ) -> Drawing:
     from ..display import rendered
 
-    image = _frame(ref, pseudonyms, frame_number)
+    image = frame_of(ref, pseudonyms, frame_number)
     pixels, rule = rendered(image, window)
     return Drawing(np.ascontiguousarray(pixels), image.frame_index + 1, image.pixel_aspect, rule)
 
 
-def _view(wanted: tuple[ImageRef, int | None], recipes: Sequence[Preprocessing], pseudonyms: Pseudonyms) -> View:
+def _view(wanted: Wanted, recipes: Sequence[Preprocessing], pseudonyms: Pseudonyms) -> View:
     from ..display import render
 
     ref, frame_number = wanted
-    image = _frame(ref, pseudonyms, frame_number)
+    image = frame_of(ref, pseudonyms, frame_number)
     left, top = (0, 0) if ref.region is None else ref.region[:2]
     looked_at = image if ref.region is None else part_of(image, ref.region)
     box = seen_box(looked_at, recipes[0])
@@ -216,15 +209,58 @@ def _small(pixels: UInt8) -> UInt8:
     return np.asarray(picture)
 
 
-def _frame(ref: ImageRef, pseudonyms: Pseudonyms, frame_number: int | None) -> DecodedImage:
-    """A volume of which no frame is named is gone through twice: its middle is known at its end."""
+def _prepared(wanted: Wanted, recipe: Preprocessing, pseudonyms: Pseudonyms) -> Decoded:
+    ref, frame_number = wanted
+
+    def make(image: DecodedImage) -> Prepared:
+        if image.kind != "picture":
+            raise BadImage("decoded", no_picture(image.kind))
+        with guarded("unsupported", "The image cannot be prepared for the encoder."):
+            made = preprocess(image if ref.region is None else part_of(image, ref.region), recipe)
+        return Prepared(record_of(image, ref, made.window, pseudonyms), made.pixels)
+
+    return Decoded(ref, "decoded", None, (of_frame(ref, pseudonyms, frame_number, make),))
+
+
+def frame_of(ref: ImageRef, pseudonyms: Pseudonyms, frame_number: int | None) -> DecodedImage:
+    """The chosen frame. Raises BadImage, and UsageError when it is not there."""
+    return of_frame(ref, pseudonyms, frame_number, lambda image: image)
+
+
+def of_frame(
+    ref: ImageRef, pseudonyms: Pseudonyms, frame_number: int | None, make: Callable[[DecodedImage], Made]
+) -> Made:
+    """What `make` makes of the chosen frame, among those of which it makes anything.
+
+    A volume of which no frame is named is gone through twice: its middle is known at its end. Raises BadImage, that of
+    the first frame where there is nothing to choose from, and UsageError when the frame is not there.
+    """
+    if frame_number is not None and (named := _of_named(ref, pseudonyms, frame_number, make)):
+        return named[0]
     readable: list[tuple[int, str | None]] = []
+    failures: list[BadImage] = []
     format_ = None
     for image in images_of(ref, pseudonyms):
         format_ = image.provenance.format
-        is_first = frame_number is None and format_ not in VOLUMES
-        if is_first or (frame_number is not None and image.frame_index == frame_number - 1):
-            return image
+        try:
+            made = make(image)
+        except BadImage as error:
+            failures.append(error.with_traceback(None))
+            continue
+        if frame_number is None and format_ not in VOLUMES:
+            return made
         readable.append((image.frame_index, image.attributes.get("plane")))
+    if not readable:
+        raise failures[0]
     index = chosen_frame(readable, format_, frame_number)
-    return next(image for image in images_of(ref, pseudonyms) if image.frame_index == index)
+    return next(make(image) for image in images_of(ref, pseudonyms, index))
+
+
+def _of_named(
+    ref: ImageRef, pseudonyms: Pseudonyms, frame_number: int, make: Callable[[DecodedImage], Made]
+) -> list[Made]:
+    """Of one frame, without a look at the others; nothing when it is not there or nothing can be made of it."""
+    try:
+        return [make(image) for image in images_of(ref, pseudonyms, frame_number - 1)] if frame_number > 0 else []
+    except BadImage:
+        return []

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadGallery, CbmirError, UsageError
+from ..errors import BadGallery, BadImage, CbmirError, Outcome, UsageError
 from ..gallery import Gallery, NewImage, Query
-from ..types import Feedback, ImageRef, Ranking, Rectangle
-from .frames import chosen_frame
-from .indexing import encoder_of
+from ..images.worker import Decoded, decode_one
+from ..types import Feedback, ImageRef, Ranking, Record, Rectangle
+from .frames import chosen_frame, prepared
+from .hands import OWN, Hands
 from .single import query_ref
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Asked:
 
     files, ids, series: images from outside, images of the gallery, the images of one of its series.
     frame_number: of every file, from 1; None for the first readable one, of a volume for the middle axial slice.
+    frame_numbers: of each file its own, instead.
     every_frame: all images of the files. region: only this part of the pictures, in pixels as `render` draws them;
     images of the gallery are then read from their files again.
     encoder_name: where the gallery's encoder is now, if it has moved.
@@ -38,6 +40,7 @@ class Asked:
     ids: Sequence[str] = ()
     series: str | None = None
     frame_number: int | None = None
+    frame_numbers: Sequence[int | None] = ()
     every_frame: bool = False
     region: Rectangle | None = None
     encoder_name: str | None = None
@@ -50,40 +53,71 @@ class Asked:
         if self.region is not None and (self.series is not None or self.every_frame):
             raise UsageError("A region is of one picture, not of a series.")
 
+    @property
+    def numbers(self) -> Sequence[int | None]:
+        """One a file."""
+        return self.frame_numbers or [self.frame_number] * len(self.files)
 
-def search_images(gallery: Gallery, asked: Asked, query: Query = USUAL_QUERY) -> tuple[Ranking, int | None]:
+
+def search_images(
+    gallery: Gallery, asked: Asked, query: Query = USUAL_QUERY, hands: Hands = OWN
+) -> tuple[Ranking, int | None]:
     """Images of the gallery like those asked by, and the frame number (from 1) of the file where it is only one.
 
-    query: all but the images. Raises CbmirError when a file gives no image, UsageError for a frame that is not there.
+    query: all but the images. Raises CbmirError when a file gives no image, UsageError for a frame that is not there,
+    BadGallery where a region is wanted of an image whose file is gone.
     """
     query = replace(query, ids=asked.ids, series=asked.series)
     if not (asked.files or (asked.ids and asked.region)):
         return gallery.search(query), None
-    images, frame_numbers = _new_images(gallery, asked, gallery.layer_named(query.layer))
+    images, frame_numbers = _new_images(gallery, asked, gallery.layer_named(query.layer), hands)
     ranking = gallery.search(replace(query, ids=() if asked.region else asked.ids, images=images))
     return ranking, frame_numbers[0] if len(frame_numbers) == 1 else None
 
 
-def _new_images(gallery: Gallery, asked: Asked, layer: str) -> tuple[list[NewImage], list[int]]:
-    from ..extract import extract
+def _new_images(gallery: Gallery, asked: Asked, layer: str, hands: Hands) -> tuple[list[NewImage], list[int]]:
+    from ..extract import encode_all
     from ..privacy import load_pseudonyms
 
-    files = [query_ref(file) for file in asked.files]
+    files = [(query_ref(file), number) for file, number in zip(asked.files, asked.numbers, strict=True)]
     pseudonyms = load_pseudonyms(make=False)
     gallery.check_pseudonyms(pseudonyms)
-    stored = asked.ids if asked.region else ()
-    frames_of_stored = [gallery.record(record_id).frame_index + 1 for record_id in stored]
-    refs = [*(_ref_of(gallery, record_id, pseudonyms) for record_id in stored), *files]
-    refs = [replace(ref, region=asked.region) for ref in refs]
-    wanted = [*frames_of_stored, *([asked.frame_number] * len(files))]
-    images, frame_numbers = [], []
-    workers = 1 if len(refs) == 1 else None
-    every = extract(refs, encoder_of(gallery, asked.encoder_name), pseudonyms, workers=workers)
-    for extracted, frame_number in zip(every, wanted, strict=True):
-        frames = _frames_of(extracted, frame_number, asked.every_frame)
-        images += [new_image(extracted, frame, layer) for frame in frames]
-        frame_numbers += [extracted.records[frame].frame_index + 1 for frame in frames]
-    return images, frame_numbers
+    encoder = hands.encoder_of(gallery, asked.encoder_name)
+    stored = [stored_ref(gallery, gallery.record(name), pseudonyms) for name in (asked.ids if asked.region else ())]
+    wanted = [(replace(ref, region=asked.region), number) for ref, number in (*stored, *files)]
+    if asked.every_frame:
+        found = hands.apart(decode_one, [ref for ref, _ in wanted], encoder.preprocessing, pseudonyms)
+    else:
+        found = prepared(wanted, encoder.preprocessing, pseudonyms, hands.apart)
+    every = list(encode_all([_told(one) for one in found], encoder))
+    rows = [(extracted, row) for extracted in every for row in range(len(extracted.records))]
+    frame_numbers = [extracted.records[row].frame_index + 1 for extracted, row in rows]
+    return [new_image(extracted, row, layer) for extracted, row in rows], frame_numbers
+
+
+def _told(found: Decoded | CbmirError) -> Decoded:
+    if isinstance(found, BadImage):
+        raise no_image(found.outcome, found.reason)
+    if isinstance(found, CbmirError):
+        raise found
+    if not found.images:
+        raise no_image(found.outcome, found.reason)
+    return found
+
+
+def no_image(outcome: Outcome, reason: str | None) -> CbmirError:
+    """What is told of a query that is none."""
+    return CbmirError(f"The file gives no image ({outcome}): {reason}")
+
+
+def stored_ref(gallery: Gallery, record: Record, pseudonyms: Pseudonyms) -> tuple[ImageRef, int]:
+    """The file of an image and its frame number, as it was indexed: where a manifest has said the modality, the record
+    alone still knows it. Raises BadGallery when the file is gone.
+    """
+    ref = gallery.image_ref(record.id, pseudonyms)
+    if ref is None:
+        raise BadGallery(f"the file of image {record.id} is no longer there, and is needed for this")
+    return replace(ref, modality=record.modality), record.frame_index + 1
 
 
 def new_image(extracted: Extracted, frame: int, layer: str) -> NewImage:
@@ -95,22 +129,10 @@ def new_image(extracted: Extracted, frame: int, layer: str) -> NewImage:
 def frame_of_file(extracted: Extracted, frame_number: int | None = None) -> int:
     """Row of the wanted frame, counted from 1 as DICOM does. Raises CbmirError where the file gives no image."""
     if not extracted.records:
-        raise CbmirError(f"The file gives no image ({extracted.decoded.outcome}): {extracted.decoded.reason}")
+        raise no_image(extracted.decoded.outcome, extracted.decoded.reason)
     readable = [(record.frame_index, record.attributes.get("plane")) for record in extracted.records]
     index = chosen_frame(readable, extracted.records[0].provenance.get("format"), frame_number)
     return [frame_index for frame_index, _ in readable].index(index)
-
-
-def _frames_of(extracted: Extracted, frame_number: int | None, every_frame: bool) -> Sequence[int]:
-    first = frame_of_file(extracted, frame_number)
-    return range(len(extracted.records)) if every_frame else [first]
-
-
-def _ref_of(gallery: Gallery, record_id: str, pseudonyms: Pseudonyms) -> ImageRef:
-    ref = gallery.image_ref(record_id, pseudonyms)
-    if ref is None:
-        raise BadGallery(f"the file of image {record_id} is no longer there, and a region is read from it")
-    return ref
 
 
 def read_feedback(path: Path) -> Feedback:

@@ -55,8 +55,8 @@ class _File:
         return self.pixels.layout
 
 
-def read_dicom(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
-    """The frames of a DICOM file, one image each.
+def read_dicom(data: bytes, pseudonyms: Pseudonyms, only: int | None = None) -> Iterator[DecodedImage]:
+    """The frames of a DICOM file, one image each; only: the frame of this index alone.
 
     Raises BadImage; after images with outcome `partial` when other frames, or the end of the only one, are missing.
     """
@@ -64,7 +64,8 @@ def read_dicom(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
         file = _open(data, pseudonyms)
     n_frames = file.layout.n_frames
     failures: list[BadImage] = []
-    for index in range(min(n_frames, file.pixels.n_available)):
+    there = range(min(n_frames, file.pixels.n_available))
+    for index in there if only is None else there[only : only + 1]:
         try:
             with guarded("corrupt", DAMAGED), disable_value_validation():
                 stored = file.pixels.decode(index)
@@ -76,7 +77,10 @@ def read_dicom(data: bytes, pseudonyms: Pseudonyms) -> Iterator[DecodedImage]:
         if stored.missing is not None:
             percent = 100 * np.count_nonzero(stored.missing) / stored.missing.size
             raise BadImage("partial", f"The file is cut: {percent:.1f} % of the pixels are missing.")
-    _account_for(failures, n_frames, file.pixels.n_available)
+    if only is None:
+        _account_for(failures, n_frames, file.pixels.n_available)
+    elif failures:
+        raise failures[0]
 
 
 def _account_for(failures: list[BadImage], n_frames: int, n_available: int) -> None:
