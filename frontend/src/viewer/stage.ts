@@ -27,6 +27,7 @@ export class Picture {
   #image: ImageData | null = null;
   #greys: Uint8Array | undefined;
   #few: { of: Frame; frame: Frame } | null = null;
+  #halves: HTMLCanvasElement[] = [];
 
   paint(frame: Frame, { window, inverted, moving }: Look): void {
     const shown = moving ? this.#quick(frame) : frame;
@@ -43,6 +44,15 @@ export class Picture {
       paintGrey(shown.stored, this.#greys, colours, new Uint32Array(data.buffer));
     }
     this.#context.putImageData(this.#image, 0, 0);
+    this.#halves = [];
+  }
+
+  /** The picture halved as often as a part of its size allows, averaging: a large one moves fast, and without moiré. */
+  shrunk(part: number): HTMLCanvasElement {
+    let small = this.canvas;
+    for (let level = 0; part <= 0.5 && small.width > 1 && small.height > 1; level++, part *= 2)
+      small = this.#halves[level] ??= half(small);
+    return small;
   }
 
   #quick(frame: Frame): Frame {
@@ -51,6 +61,16 @@ export class Picture {
     if (this.#few?.of !== frame) this.#few = { of: frame, frame: thinned(frame, step) };
     return this.#few.frame;
   }
+}
+
+function half(large: HTMLCanvasElement): HTMLCanvasElement {
+  const small = document.createElement("canvas");
+  small.width = Math.ceil(large.width / 2);
+  small.height = Math.ceil(large.height / 2);
+  const context = small.getContext("2d")!;
+  context.imageSmoothingQuality = "low"; // between four pixels, in the middle of which each new one lies
+  context.drawImage(large, 0, 0, small.width, small.height);
+  return small;
 }
 
 /** A map as a canvas of its own. */
@@ -84,9 +104,10 @@ export function drawStage(stage: HTMLCanvasElement, size: Size, density: number,
   context.fillRect(0, 0, width, height);
   context.setTransform(at.scaleX * density, 0, 0, at.scaleY * density, at.left * density, at.top * density);
   context.imageSmoothingEnabled = at.scaleX * density < SQUARES;
-  context.imageSmoothingQuality = at.scaleX * density < 0.5 ? "high" : "medium";
+  context.imageSmoothingQuality = "low";
   const { rows, columns } = frame.header;
-  context.drawImage(picture.canvas, 0, 0, columns, rows);
+  const part = (Math.max(at.scaleX, at.scaleY) * density * columns) / picture.canvas.width;
+  context.drawImage(picture.shrunk(part), 0, 0, columns, rows);
   if (laid) drawOver(context, laid, rows, columns);
 }
 
