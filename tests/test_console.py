@@ -83,10 +83,10 @@ def test_an_index_run_is_told_with_what_deserves_a_look() -> None:
 
 def test_the_frame_that_was_searched_by_is_told() -> None:
     ranking = Ranking((), "pixels", "off", n_candidates=7)
-    document = console.ranking_document(ranking, 5)
+    document = ranking.as_dict(5)
     assert document["query"]["frame"] == 5
     assert console.ranking_lines(document)[0] == "frame 5 of the file, layer pixels, gate off, 7 images compared"
-    assert console.ranking_lines(console.ranking_document(ranking))[0] == "layer pixels, gate off, 7 images compared"
+    assert console.ranking_lines(ranking.as_dict())[0] == "layer pixels, gate off, 7 images compared"
 
 
 def test_a_ranking_tells_what_was_asked_and_what_should_be_known() -> None:
@@ -96,7 +96,7 @@ def test_a_ranking_tells_what_was_asked_and_what_should_be_known() -> None:
         n_allowed=9, offset=2, where="a=b\n", grouped_by="patient", order="least", feedback=Feedback(("l",), ("u",)),
         notes=("one", "two"), by="ann",
     )  # fmt: skip
-    document = console.ranking_document(ranking)
+    document = ranking.as_dict()
     assert {name: value for name, value in document.items() if name not in ("query", "hits")} == {
         "where": "a=b\n", "offset": 2, "order": "least", "rerank": "none", "grouped_by": "patient", "n_candidates": 1,
         "n_allowed": 9, "feedback": {"like": ["l"], "unlike": ["u"]}, "notes": ["one", "two"], "by": "ann",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cbmir.cli import cli
-from cbmir.console import ranking_document, ranking_lines
+from cbmir.console import ranking_lines
 from cbmir.errors import BadGallery, UsageError
 from cbmir.extract import Extracted
 from cbmir.gallery import Gallery, NewImage, Query
@@ -387,7 +387,7 @@ def test_an_accelerated_gallery_says_what_is_approximate(
     with Gallery.open(gallery.directory) as gallery:
         found = gallery.search_id("d", 1)
         assert (ids(found), found.by) == (["more-40"], "ann")
-        assert ", approximate, " in ranking_lines(ranking_document(found))[1]
+        assert ", approximate, " in ranking_lines(found.as_dict())[1]
         assert gallery.search_id("d", 1, exact=True).by == "exact"
         assert gallery.search_id("d", 1, where=parse("class=bright")).by == "exact"
         assert gallery.search_id("d", 1, gate="hard").by == "exact"

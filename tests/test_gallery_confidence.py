@@ -213,7 +213,7 @@ def test_no_second_search_where_the_first_has_the_nearest(gallery: Gallery, monk
 
 
 def test_json_and_text_tell_both(gallery: Gallery) -> None:
-    document = console.ranking_document(asked(gallery, 20.0, k=1))
+    document = asked(gallery, 20.0, k=1).as_dict()
     assert document["query"]["in_distribution"] is False
     assert document["hits"][0]["score"] == pytest.approx(1 / (1 + np.exp(10)))
     lines = console.ranking_lines(document)

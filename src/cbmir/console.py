@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from .errors import GIVING_IMAGES, Outcome
-from .types import Ranking
 from .where import one_line
 
 if TYPE_CHECKING:
@@ -85,33 +84,6 @@ def pairs(value: Mapping[str, Any]) -> list[str]:
             shown = ", ".join(map(str, inner)) if isinstance(inner, list | tuple) else inner
             lines.append(f"{name}: {'-' if shown in (None, '') or shown == {} else shown}")
     return lines
-
-
-def ranking_document(ranking: Ranking, frame_number: int | None = None) -> dict[str, Any]:
-    """The JSON of `cbmir search` (docs/architecture.md, Contract). frame_number: of the file that was searched by."""
-    return {
-        "query": {
-            "id": ranking.query_id,
-            "ids": list(ranking.query_ids),
-            "frame": frame_number,
-            "predicted": [{"class": name, "probability": probability} for name, probability in ranking.predicted],
-            "in_distribution": ranking.in_distribution,
-            "layer": ranking.layer,
-            "gate": ranking.gate,
-            "candidates": ranking.n_candidates,
-        },
-        "where": ranking.where,
-        "offset": ranking.offset,
-        "order": ranking.order,
-        "rerank": ranking.rerank,
-        "grouped_by": ranking.grouped_by,
-        "n_candidates": ranking.n_candidates,
-        "n_allowed": ranking.n_allowed,
-        "feedback": {"like": list(ranking.feedback.like), "unlike": list(ranking.feedback.unlike)},
-        "notes": list(ranking.notes),
-        "by": ranking.by,
-        "hits": [hit.as_dict() for hit in ranking],
-    }
 
 
 def ranking_lines(document: Mapping[str, Any]) -> list[str]:

@@ -7,20 +7,22 @@ from collections.abc import Iterator
 import numpy as np
 
 from .errors import UsageError
-from .types import Bool, DecodedImage, Float32, UInt8
+from .types import Bool, DecodedImage, Float32, UInt8, Window
 from .windowing import (
     PERCENTILES,
     SUV,
     Rule,
-    apply_window,
     finished,
-    ramp,
     rounded,
+    rule_of_suv,
+    rule_of_window,
     rules_of_header,
     rules_of_percentiles,
     unknown_pixels,
     window_is_valid,
 )
+
+NOTHING = "nothing to see"
 
 
 def render(image: DecodedImage, window: tuple[float, float] | None = None) -> UInt8:
@@ -42,16 +44,19 @@ def rendered(image: DecodedImage, window: tuple[float, float] | None = None) -> 
     if image.is_colour:
         return image.pixels, "colour"
     padding = unknown_pixels(image)
-    for rule, show in _rules(image, padding, window):
-        display: Float32 = np.nan_to_num(show(image.pixels), copy=False)
-        return rounded(finished(display, image, padding) * np.float32(255)), rule
-    return np.zeros(image.pixels.shape, np.uint8), "nothing to see"
+    for rule in rules_for_eyes(image, padding, window):
+        display: Float32 = np.nan_to_num(rule.show(image.pixels), copy=False)
+        return rounded(finished(display, image, padding) * np.float32(255)), rule.name
+    return np.zeros(image.pixels.shape, np.uint8), NOTHING
 
 
-def _rules(image: DecodedImage, padding: Bool | None, window: tuple[float, float] | None) -> Iterator[Rule]:
+def rules_for_eyes(
+    image: DecodedImage, padding: Bool | None, window: tuple[float, float] | None = None
+) -> Iterator[Rule]:
+    """Of a grey image, the preferred first; it is shown by that. None where nothing can be seen."""
     if window is not None:
-        yield "window LINEAR", lambda pixels: apply_window(pixels, *window)
+        yield rule_of_window(Window(*window))
     yield from rules_of_header(image)
     if image.provenance.values == "SUVbw":
-        yield "suv {:g}-{:g}".format(*SUV), lambda pixels: ramp(pixels, *SUV)
+        yield rule_of_suv(*SUV)
     yield from rules_of_percentiles(image, padding, *PERCENTILES)

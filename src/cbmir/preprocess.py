@@ -19,8 +19,8 @@ from .windowing import (
     Rule,
     apply_window,
     finished,
-    ramp,
     rounded,
+    rule_of_suv,
     rules_of_header,
     rules_of_percentiles,
     rules_of_windows,
@@ -166,11 +166,11 @@ def window_for_features(image: DecodedImage, recipe: Preprocessing) -> tuple[Flo
     Raises BadImage (refused) when no rule shows more than one grey level.
     """
     padding = unknown_pixels(image)
-    for window, show in _rules(image, padding, recipe):
-        display = show(image.pixels)
+    for rule in _rules(image, padding, recipe):
+        display = rule.show(image.pixels)
         visible = display if padding is None else display[~padding]
         if visible.size and visible.min() < visible.max():  # never so where one is no number
-            return finished(display, image, padding), window
+            return finished(display, image, padding), rule.name
     raise BadImage("refused", CONSTANT)
 
 
@@ -178,9 +178,9 @@ def _rules(image: DecodedImage, padding: Bool | None, recipe: Preprocessing) -> 
     """Ways to show a grey image, the preferred first; the caller takes the first that is not constant."""
     of_scanner = image.provenance.format in SCANNER_FORMATS and not image.made_for_eye
     if image.modality == "CT" and of_scanner and _is_in_hu(image):
-        yield "ct lung, soft tissue, bone", lambda pixels: _ct(pixels, recipe)
+        yield Rule("ct lung, soft tissue, bone", lambda pixels: _ct(pixels, recipe))
     if image.provenance.values == "SUVbw":
-        yield "suv {:g}-{:g}".format(*recipe.suv), lambda pixels: ramp(pixels, *recipe.suv)
+        yield rule_of_suv(*recipe.suv)
     if image.provenance.format in VOLUME_FORMATS:
         yield from rules_of_windows(image)  # of the whole volume: its slices stay comparable
     if image.modality in PERCENTILE_MODALITIES and of_scanner:

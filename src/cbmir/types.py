@@ -330,6 +330,32 @@ class Ranking:
         """The id of the only image of the query; None where there are several, or it has none."""
         return self.query_ids[0] if len(self.query_ids) == 1 else None
 
+    def as_dict(self, frame_number: int | None = None) -> dict[str, Any]:
+        """As `cbmir search` tells it (docs/architecture.md). frame_number: of the file that was searched by."""
+        return {
+            "query": {
+                "id": self.query_id,
+                "ids": list(self.query_ids),
+                "frame": frame_number,
+                "predicted": [{"class": name, "probability": probability} for name, probability in self.predicted],
+                "in_distribution": self.in_distribution,
+                "layer": self.layer,
+                "gate": self.gate,
+                "candidates": self.n_candidates,
+            },
+            "where": self.where,
+            "offset": self.offset,
+            "order": self.order,
+            "rerank": self.rerank,
+            "grouped_by": self.grouped_by,
+            "n_candidates": self.n_candidates,
+            "n_allowed": self.n_allowed,
+            "feedback": {"like": list(self.feedback.like), "unlike": list(self.feedback.unlike)},
+            "notes": list(self.notes),
+            "by": self.by,
+            "hits": [hit.as_dict() for hit in self],
+        }
+
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,16 @@ PERCENTILES = (0.5, 99.5)
 SUV = (0.0, 10.0)
 """Black and white: of the unpadded pixels, and of a PET in SUVbw."""
 
-Rule = tuple[str, Callable[[Array], Float32]]
-"""A name for people, and what makes float32 display values in [0, 1] of modality values (rows, columns)."""
+
+class Rule(NamedTuple):
+    """A name for people, and what makes float32 display values in [0, 1] of modality values (rows, columns).
+
+    window: the same as a window, where it is one.
+    """
+
+    name: str
+    show: Callable[[Array], Float32]
+    window: Window | None = None
 
 
 def apply_window(pixels: Array, center: float, width: float, function: WindowFunction = "LINEAR") -> Float32:
@@ -71,21 +79,33 @@ def rules_of_header(image: DecodedImage) -> Iterator[Rule]:
     """The VOI LUT of the header, then its windows that are valid, then the range of what was made to be looked at."""
     if image.voi_lut is not None:
         first, table = image.voi_lut
-        yield "voi lut", lambda pixels: look_up_voi(pixels, first, table)
+        yield Rule("voi lut", lambda pixels: look_up_voi(pixels, first, table))
     yield from rules_of_windows(image)
     if image.made_for_eye:
         black, white = image.value_range
-        yield "value range", lambda pixels: ramp(pixels, black, max(white, black + 1))
+        yield rule_of_ramp("value range", black, max(white, black + 1))
 
 
 def rules_of_windows(image: DecodedImage) -> Iterator[Rule]:
     for window in image.windows:
         if window_is_valid(window.center, window.width, window.function):
-            yield f"window {window.function}", _windowed(window)
+            yield rule_of_window(window)
 
 
-def _windowed(window: Window) -> Callable[[Array], Float32]:
-    return lambda pixels: apply_window(pixels, window.center, window.width, window.function)
+def rule_of_window(window: Window) -> Rule:
+    def show(pixels: Array) -> Float32:
+        return apply_window(pixels, window.center, window.width, window.function)
+
+    return Rule(f"window {window.function}", show, window)
+
+
+def rule_of_ramp(name: str, black: float, white: float) -> Rule:
+    window = Window((black + white) / 2, white - black, "LINEAR_EXACT")
+    return Rule(name, lambda pixels: ramp(pixels, black, white), window)
+
+
+def rule_of_suv(black: float, white: float) -> Rule:
+    return rule_of_ramp(f"suv {black:g}-{white:g}", black, white)
 
 
 def rules_of_percentiles(image: DecodedImage, padding: Bool | None, low: float, high: float) -> Iterator[Rule]:
@@ -96,11 +116,7 @@ def rules_of_percentiles(image: DecodedImage, padding: Bool | None, low: float, 
     for name, ends in ((f"percentiles {low:g}-{high:g}", (low, high)), ("extremes", (0.0, 100.0))):
         black, white = nearest_ranks(known, *ends)
         if white > black:
-            yield name, _between(black, white)
-
-
-def _between(black: float, white: float) -> Callable[[Array], Float32]:
-    return lambda pixels: ramp(pixels, black, white)
+            yield rule_of_ramp(name, black, white)
 
 
 def nearest_ranks(values: Array, low: float, high: float) -> tuple[float, float]:

@@ -108,7 +108,7 @@ def search(files: Sequence[Path], directory: Path, as_json: bool, **options: Any
     query = Query(**_query(options), feedback=_feedback(options), rank_series=rule)
     with Gallery.open(directory) as gallery:
         ranking, frame_number = search_images(gallery, asked, query)
-        console.show(console.ranking_document(ranking, frame_number), as_json, console.ranking_lines)
+        console.show(ranking.as_dict(frame_number), as_json, console.ranking_lines)
         if options["strip"]:
             first = None if options["ids"] or options["series"] else files[0]
             draw_strip(gallery, ranking, first, frame_number, options["strip"])
