@@ -87,7 +87,8 @@ export interface FrameHeader {
   pixel_aspect: number;
   pixel_spacing_mm: [number, number] | null;
   windows: [number, number, string, string | null][];
-  window: [number, number];
+  /** Null for colour. */
+  window: [number, number] | null;
   frame: number;
   frames: number;
   modality: string | null;

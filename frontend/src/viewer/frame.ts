@@ -4,7 +4,8 @@ import type { FrameHeader } from "../api";
 import { type Scale, type Stored, type Window, type WindowFunction, windowIsValid } from "./grey";
 import type { NamedWindow } from "./windows";
 
-/** window: shown at first; named: those of the file; range: between the least and the largest value that is no padding. */
+/** window: shown at first (it means nothing for colour); named: those of the file; range: between the least and the
+ *  largest value that is no padding. */
 export interface Frame {
   header: FrameHeader;
   stored: Stored;
@@ -26,7 +27,8 @@ export function frameOf(line: string | null, octets: ArrayBuffer): Frame {
 }
 
 /** What `cbmir render` shows: a window of the file, with its function, or a straight line from black to white. */
-function firstWindow({ window: [center, width] }: FrameHeader, named: NamedWindow[]): Window {
+function firstWindow({ window }: FrameHeader, named: NamedWindow[]): Window {
+  const [center, width] = window ?? [127.5, 255];
   const same = named.find(({ window }) => window.center === center && window.width === width);
   return same?.window ?? { center, width, function: "LINEAR_EXACT" };
 }
