@@ -32,7 +32,6 @@ def serve(
 ) -> None:
     """Serve the page and the API of a gallery. Anyone who can reach it needs a token, unless only this machine can."""
     try:
-        from ..web.server import serve as serve_gallery
         from ..web.settings import load_settings, make_token
     except ModuleNotFoundError as error:
         raise UsageError(f"{INSTALL} ({error.name} is missing)") from None
@@ -43,7 +42,11 @@ def serve(
         return
     usual = Path("cbmir.toml")
     config = config or (usual if usual.is_file() else None)
-    serve_gallery(load_settings(config, **options), lambda told: _say(told, as_json, opens))
+    settings = load_settings(config, **options)
+
+    from ..web.server import serve as serve_gallery  # takes seconds, and is not needed to refuse
+
+    serve_gallery(settings, lambda told: _say(told, as_json, opens))
 
 
 def _say(told: dict[str, Any], as_json: bool, opens: bool) -> None:

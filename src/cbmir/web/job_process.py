@@ -16,11 +16,13 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CbmirError, Outcome
-from ..jobs import IndexSettings, index_into
 from .logs import where
+
+if TYPE_CHECKING:  # whoever starts it needs none of them
+    from ..jobs import IndexSettings
 
 NICENESS = 19
 """Searches on the same cores come first."""
@@ -71,6 +73,8 @@ class Progress:
 
 def work(order: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """order: {"kind", "gallery", "workers"} and "source" or "encoder". The report holds numbers, and no path."""
+    from ..jobs import IndexSettings, index_into
+
     gallery, settings = Path(order["gallery"]), IndexSettings(workers=order["workers"])
     if order["kind"] == "index":
         told = index_into(gallery, [Path(order["source"])], settings=settings, on_progress=progress.index).as_dict()

@@ -118,11 +118,18 @@ def _invalid(error: RequestValidationError) -> Problem:
 
 
 def _place(location: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in location)
+    """Names of fields; of one that nobody knows the start."""
+    return ".".join(str(part)[:40] for part in location)
 
 
 def _reason(told: Mapping[str, Any]) -> str:
-    return "Not a field of this request" if told["type"] == "extra_forbidden" else str(told["msg"])
+    match told["type"]:
+        case "extra_forbidden":
+            return "Not a field of this request"
+        case "union_tag_invalid":
+            return f"One of {told['ctx']['expected_tags']}"
+        case _:
+            return str(told["msg"])
 
 
 def install(app: FastAPI) -> None:
