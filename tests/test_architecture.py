@@ -18,9 +18,9 @@ SOURCE = REPOSITORY / "src" / "cbmir"
 # fmt: off
 ORDER = [
     "errors", "files", "tables", "types", "vocabulary", "privacy", "marks", "archives", "sources", "images",
-    "windowing", "shrinking", "preprocess", "display", "images.worker", "metrics", "confidence", "networks",
-    "runtime", "encoder", "interchange", "explain", "extract", "store", "places", "index", "where", "rerank", "search",
-    "rerank_fit", "fusion", "calibrate", "gallery", "ingest", "upkeep",
+    "windowing", "shrinking", "preprocess", "display", "wire", "images.worker", "metrics", "confidence", "networks",
+    "runtime", "encoder", "remote", "interchange", "explain", "extract", "store", "places", "index", "where", "rerank",
+    "search", "rerank_fit", "fusion", "calibrate", "atlas", "gallery", "ingest", "upkeep",
     "dataset", "recipes", "packing", "augment", "fitting", "classification", "metric_learning", "closing", "compact",
     "train", "distances", "baselines", "evaluate", "figures", "report",
     "benchmark", "crossval", "jobs", "demo", "web",
@@ -55,7 +55,7 @@ HOMES = {
     "rich": {"console"},
     "scipy": {"baselines"},
     "skimage": {"baselines"},
-    "sklearn": {"baselines"},
+    "sklearn": {"atlas.layout", "baselines"},
     "sqlite3": {"store"},
     "starlette": {"web"},
     "tensorboard": {"fitting"},

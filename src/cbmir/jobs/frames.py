@@ -18,6 +18,7 @@ from ..images.worker import Decoded, Prepared, no_picture, pixel_digest, record_
 from ..preprocess import Preprocessing, masked, part_of, preprocess, seen_box
 from ..privacy import Pseudonyms
 from ..types import DecodedImage, ImageRef, UInt8
+from ..wire import Wire, on_the_wire
 
 VOLUMES = ("NIfTI", "NRRD")
 Made = TypeVar("Made")
@@ -43,6 +44,32 @@ class Drawing:
     frame_number: int
     pixel_aspect: float
     rule: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is in a file: how far its frame numbers go, the chosen one, and what that one is."""
+
+    n_frames: int
+    frame_number: int
+    rows: int
+    columns: int
+    modality: str | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame with all of its values. unit: of these, None where nobody knows; id, pixel_digest: as a record has it."""
+
+    wire: Wire
+    frame_number: int
+    modality: str | None
+    unit: str | None
+    monochrome1: bool
+    pixel_aspect: float
+    pixel_spacing_mm: tuple[float, float] | None
+    id: str
+    pixel_digest: str
 
 
 @dataclass(frozen=True)
@@ -138,6 +165,41 @@ def images_of(ref: ImageRef, pseudonyms: Pseudonyms, only: int | None = None) ->
             raise
     if not n_images:
         raise BadImage("not_an_image", "The file holds no image.")
+
+
+def look(ref: ImageRef, pseudonyms: Pseudonyms) -> Looked:
+    """For a worker: goes through a file once. Raises BadImage when it gives no image."""
+    seen: dict[int, tuple[str | None, int, int, str | None]] = {}
+    format_ = None
+    for image in images_of(ref, pseudonyms):
+        format_ = image.provenance.format
+        seen[image.frame_index] = (image.attributes.get("plane"), *image.pixels.shape[:2], image.modality)
+    index = chosen_frame([(index, plane) for index, (plane, *_) in seen.items()], format_, None)
+    _, rows, columns, modality = seen[index]
+    return Looked(max(seen) + 1, index + 1, rows, columns, modality)
+
+
+def shown(wanted: Wanted, mask_burned_in: bool, pseudonyms: Pseudonyms) -> Shown:
+    """For a worker: one frame, black outside the regions of ultrasound where that is asked for. Raises as frame_of."""
+    ref, frame_number = wanted
+    image = frame_of(ref, pseudonyms, frame_number)
+    return Shown(
+        wire=on_the_wire(masked(image, Preprocessing(regions_only=mask_burned_in))),
+        frame_number=image.frame_index + 1,
+        modality=image.modality,
+        unit=None if image.is_colour else image.provenance.values,
+        monochrome1=image.monochrome1,
+        pixel_aspect=image.pixel_aspect,
+        pixel_spacing_mm=_spacing_mm(image),
+        id=image.id,
+        pixel_digest=pixel_digest(image, pseudonyms),
+    )
+
+
+def _spacing_mm(image: DecodedImage) -> tuple[float, float] | None:
+    """Between rows, and between columns (PS3.3 10.7.1.3)."""
+    numbers = [float(part) for part in image.attributes.get("pixel_spacing", "").split("\\") if part]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 and min(numbers) > 0 else None
 
 
 def _glance(ref: ImageRef, pseudonyms: Pseudonyms) -> Glance:
