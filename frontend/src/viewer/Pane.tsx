@@ -71,7 +71,7 @@ export function Pane(props: PaneProps) {
         onFocus={props.onActive}
         {...pointers}
       >
-        <canvas ref={canvas} class="picture" aria-hidden="true" />
+        <canvas ref={canvas} class="picture" hidden={!frame} aria-hidden="true" />
         <Corners {...props} at={at} />
         {region && at && <RegionBox {...props} region={region} at={at} size={size!} />}
         {shown.loading && <p class="state">Loading…</p>}

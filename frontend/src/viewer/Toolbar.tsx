@@ -155,7 +155,16 @@ function NumberField({ name, value, onValue }: { name: string; value: number; on
   return (
     <label>
       {name}
-      <input type="number" step="any" value={short(value)} onChange={(event) => onValue(event.currentTarget.valueAsNumber)} />
+      <input
+        type="number"
+        step="any"
+        value={short(value)}
+        onChange={({ currentTarget: field }) => {
+          const told = field.valueAsNumber;
+          field.value = short(value); // stays where it was unless what was told is a window
+          onValue(told);
+        }}
+      />
     </label>
   );
 }

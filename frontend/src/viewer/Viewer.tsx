@@ -39,13 +39,20 @@ interface Side {
   view: View;
 }
 
+type Sides = [Side, Side];
+
 const FRESH: Side = { index: null, window: null, inverted: false, view: FIT };
+const BOTH_FRESH: Sides = [FRESH, FRESH];
 type Which = 0 | 1;
 
 export function Viewer(props: ViewerProps) {
   const { images, maps, onRegion, onFindSimilar, onClose } = props;
   const frames = useMemo(() => new Frames(loadFrame), []);
-  const [sides, setSides] = useState<[Side, Side]>([FRESH, FRESH]);
+  const shownKey = images.map(keyOf).join(" ");
+  const [kept, setKept] = useState({ of: shownKey, sides: BOTH_FRESH });
+  const sides = kept.of === shownKey ? kept.sides : BOTH_FRESH;
+  const setSides = (next: (sides: Sides) => Side[]) =>
+    setKept((old) => ({ of: shownKey, sides: next(old.of === shownKey ? old.sides : BOTH_FRESH) as Sides }));
   const [active, setActive] = useState<Which>(0);
   const [moving, setMoving] = useState(false);
   const [links, setLinks] = useState({ scroll: true, window: true });
@@ -60,10 +67,8 @@ export function Viewer(props: ViewerProps) {
   const panes = second ? [first!, second] : [first!];
   const now = panes[active] ?? first!;
   const dialog = useDialog(stages, onClose);
-  const shownKey = images.map(keyOf).join(" ");
 
   useEffect(() => {
-    setSides([FRESH, FRESH]);
     setLinkedAt(null);
     setActive(0);
     leaveRegion();
@@ -80,14 +85,14 @@ export function Viewer(props: ViewerProps) {
   const together = links.window && sameUnit;
 
   function change(which: Which, part: Partial<Side>, both = false) {
-    setSides((old) => old.map((side, i) => (both || i === which ? { ...side, ...part } : side)) as [Side, Side]);
+    setSides((old) => old.map((side, i) => (both || i === which ? { ...side, ...part } : side)));
   }
   const setWindow = (which: Which, window: Window | null, still = true) => {
     setMoving(!still);
     change(which, { window }, together);
   };
   const invert = () => change(active, { inverted: !sides[active].inverted }, together);
-  const reset = () => setSides((old) => old.map(({ index }) => ({ ...FRESH, index })) as [Side, Side]);
+  const reset = () => setSides((old) => old.map(({ index }) => ({ ...FRESH, index })));
 
   function setIndex(which: Which, to: number) {
     const here = panes[which]!;
@@ -269,8 +274,8 @@ function usePane(image: ViewerImage | null, side: Side, frames: Frames) {
   const stack = useStack(image);
   const index = stack ? within(side.index ?? stack.start, stack.slices.length) : 0;
   const slice = stack?.slices[index] ?? image;
-  const address = slice && addressOf(slice);
-  const shown = useFrame(address, frames);
+  const address = slice && stack?.known ? addressOf(slice) : null;
+  const shown = useFrame(image ? keyOf(image) : "", address, frames);
   if (!stack || !slice) return null;
   const { frame } = shown;
   const window = frame && frame.header.channels === 1 ? (side.window ?? frame.window) : null;
