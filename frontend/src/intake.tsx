@@ -100,9 +100,8 @@ export function IntakeProvider({ children }: { children: ComponentChildren }) {
       <input
         ref={field}
         type="file"
-        class="visually-hidden"
+        hidden
         aria-label="Image file to search with"
-        tabIndex={-1}
         multiple
         onChange={(event) => {
           const input = event.currentTarget;

@@ -113,7 +113,7 @@ function Cards({ column, counts }: { column: string; counts: api.Counts }) {
 
 function CountList({ column, counts }: { column: string; counts: api.Counts }) {
   const values = mostFirst(counts);
-  const most = Math.max(1, ...values.map(([, n]) => n));
+  const sum = Math.max(1, values.reduce((total, [, n]) => total + n, 0));
   if (values.length < 2 && !values[0]?.[0]) return null;
   return (
     <section>
@@ -122,7 +122,7 @@ function CountList({ column, counts }: { column: string; counts: api.Counts }) {
         {values.slice(0, 12).map(([value, n]) => (
           <li key={value}>
             <Link to={browse(column, value)}>
-              <BarLine name={valueName(value)} told={whole(n)} share={n / most} />
+              <BarLine name={valueName(value)} told={whole(n)} share={n / sum} />
             </Link>
           </li>
         ))}

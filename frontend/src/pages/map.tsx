@@ -9,15 +9,15 @@ import { leadsOn } from "./browse";
 export function MapPage({ open }: { open: string | null }) {
   useTitle("Similarity map");
   return (
-    <section class="mappage" aria-labelledby="map-title">
+    <div class="mappage">
       <header class="results">
-        <h1 id="map-title">Similarity map</h1>
+        <h1>Similarity map</h1>
         <p class="quiet">Images that are alike lie close together. Zoom, and open what you see.</p>
       </header>
       <div class="mapbox">
         <Atlas onOpen={(id) => go({ page: "map", open: id })} />
       </div>
       {open && <OpenRecord id={open} {...leadsOn} onClose={() => back({ page: "map", open: null })} />}
-    </section>
+    </div>
   );
 }

@@ -80,7 +80,7 @@ function adviceFor(problem: api.Problem, asked: Asked): { advice: string } | nul
 function ResultHeader({ asked, result, busy }: { asked: Asked; result: api.SearchResult | null; busy: boolean }) {
   const told = result && [
     `${counted(result.n_candidates, "image")} compared`,
-    result.n_allowed !== result.n_candidates && `${whole(result.n_allowed)} pass the filter`,
+    result.where !== null && `${whole(result.n_allowed)} pass the filter`,
     Object.keys(useSurroundings().gallery.encoder.layers).length > 1 && `layer ${result.query.layer}`,
     result.by,
   ];

@@ -69,7 +69,7 @@ function Facet({ column, counts, filter, onChange }: FacetProps) {
   const ticked = filter.facets[column] ?? [];
   const values = Object.entries({ ...Object.fromEntries(ticked.map((value) => [value, 0])), ...counts });
   values.sort(([a, n], [b, m]) => m - n || a.localeCompare(b));
-  const most = Math.max(1, ...values.map(([, n]) => n));
+  const sum = Math.max(1, values.reduce((total, [, n]) => total + n, 0));
   const shown = all ? values : values.filter(([value], i) => i < SHOWN || isTicked(filter, column, value));
   return (
     <details open={OPEN.has(column) || ticked.length > 0}>
@@ -85,7 +85,7 @@ function Facet({ column, counts, filter, onChange }: FacetProps) {
                 checked={isTicked(filter, column, value)}
                 onChange={() => onChange(toggled(filter, column, value))}
               />
-              <BarLine name={valueName(value)} told={whole(n)} share={n / most} strong={isTicked(filter, column, value)} />
+              <BarLine name={valueName(value)} told={whole(n)} share={n / sum} strong={isTicked(filter, column, value)} />
             </label>
           </li>
         ))}

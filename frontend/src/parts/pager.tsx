@@ -26,7 +26,7 @@ export function Pager({ what, offset, size, shown, total, to }: PagerProps) {
           <Icon name="left" /> Previous
         </Link>
       ) : (
-        <span class="button off" aria-hidden="true">
+        <span class="button off" role="link" aria-disabled="true">
           <Icon name="left" /> Previous
         </span>
       )}
@@ -39,7 +39,7 @@ export function Pager({ what, offset, size, shown, total, to }: PagerProps) {
           Next <Icon name="right" />
         </Link>
       ) : (
-        <span class="button off" aria-hidden="true">
+        <span class="button off" role="link" aria-disabled="true">
           Next <Icon name="right" />
         </span>
       )}

@@ -16,7 +16,7 @@ export function Confusion({ classes, confusion }: { classes: string[]; confusion
     <div class="confusion">
       <figure>
         <svg
-          viewBox={`-7.2 -7.2 ${n + 7.6} ${n + 7.6}`}
+          viewBox={`-5.8 -5.8 ${n + 6} ${n + 6}`}
           role="img"
           aria-label={`Confusion matrix of ${n} classes; its errors are listed beside it`}
           onPointerLeave={() => setAt(null)}

@@ -17,7 +17,7 @@ export function Curves({ gates }: { gates: Record<string, Measured> }) {
           <g key={at} class="scale">
             <line x1="0" x2={SIDE} y1={SIDE * at} y2={SIDE * at} />
             <text x="-6" y={SIDE * at + 3} text-anchor="end">
-              {(1 - at * (1 - low)).toFixed(2)}
+              {(1 - at * (1 - low)).toFixed(3)}
             </text>
             <text x={SIDE * at} y={SIDE + 16} text-anchor="middle">
               {at}

@@ -1,6 +1,6 @@
 /** The tables of a report. */
 
-import { fixed, percent, whole } from "../words";
+import { fixed, whole } from "../words";
 import { interval, type Metrics, type OfClass } from "./metrics";
 
 const SHOWN = ["mAP", "mAP_macro", "P@1", "P@10", "recall@10", "nDCG@10", "R-precision", "MMV@5"];
@@ -120,7 +120,7 @@ export function ClassificationList({ metrics }: { metrics: Metrics }) {
       {CLASSIFICATION.filter((name) => typeof told[name] === "number").map((name) => (
         <div key={name} title={metrics.definitions?.[name]}>
           <dt>{name.replaceAll("_", " ")}</dt>
-          <dd>{percent(told[name] as number)}</dd>
+          <dd>{fixed(told[name])}</dd>
         </div>
       ))}
     </dl>

@@ -19,7 +19,14 @@ const HIDES: readonly { value: Hide; name: string }[] = [
   { value: "none", name: "nothing" },
 ];
 
-const RERANKS: Record<Rerank, string> = { none: "no", aqe: "query expansion", kreciprocal: "k-reciprocal" };
+const GROUPS: readonly { value: Group | "none"; name: string }[] = [
+  { value: "none", name: "nothing" },
+  { value: "patient", name: "patient" },
+  { value: "study", name: "study" },
+  { value: "series", name: "series" },
+];
+
+const RERANKS: Record<Rerank, string> = { none: "none", aqe: "query expansion", kreciprocal: "k-reciprocal" };
 
 /** Why a gate cannot be used here, or undefined. */
 export function gateNot(gate: Gate, classes: number, soft: boolean): string | undefined {
@@ -32,12 +39,6 @@ export function Options({ asked, onChange, approximate }: { asked: Asked; onChan
   const { encoder, limits } = useSurroundings().gallery;
   const set = (part: Partial<Asked>) => onChange({ ...asked, offset: 0, ...part });
   const layers = Object.keys(encoder.layers);
-  const groups: readonly { value: Group | "none"; name: string }[] = [
-    { value: "none", name: "no" },
-    { value: "patient", name: "patient" },
-    { value: "study", name: "study" },
-    { value: "series", name: "series" },
-  ];
   const reranks = (Object.keys(RERANKS) as Rerank[]).map((value) => ({
     value,
     name: RERANKS[value],
@@ -66,9 +67,9 @@ export function Options({ asked, onChange, approximate }: { asked: Asked; onChan
         />
       ) : (
         <Select
-          label="One a"
+          label="Group by"
           value={asked.groupBy ?? "none"}
-          choices={groups.map((group) => (group.value === "none" ? { ...group, name: "image" } : group))}
+          choices={GROUPS}
           onChange={(group) => set({ groupBy: group === "none" ? null : group })}
         />
       )}

@@ -45,16 +45,6 @@ export function QueryPanel({ asked, result, onChange, onOpen }: QueryProps) {
             </p>
           </Notice>
         )}
-        <div class="doings">
-          {!asked.series && !several && (
-            <button type="button" onClick={onOpen} title="Look closer, or draw a region to search by">
-              <Icon name="region" /> Look closer, draw a region
-            </button>
-          )}
-          <button type="button" onClick={() => intake.choose(true)} title="Several images are one query">
-            <Icon name="add" /> Add an image
-          </button>
-        </div>
         {asked.region && (
           <p class="said">
             Only the region of {asked.region[2]} × {asked.region[3]} pixels at {asked.region[0]}, {asked.region[1]} is searched
@@ -64,6 +54,16 @@ export function QueryPanel({ asked, result, onChange, onOpen }: QueryProps) {
             </button>
           </p>
         )}
+      </div>
+      <div class="doings">
+        {!asked.series && !several && (
+          <button type="button" onClick={onOpen} title="Look closer, or draw a region to search by">
+            <Icon name="region" /> Draw a region
+          </button>
+        )}
+        <button type="button" onClick={() => intake.choose(true)} title="Several images are one query">
+          <Icon name="add" /> Add image
+        </button>
       </div>
     </section>
   );
@@ -95,8 +95,8 @@ interface PictureProps {
 
 function RecordPicture({ id, asked, several, onOpen, onChange }: PictureProps & { id: string }) {
   const { value } = useLoad("record " + id, (signal) => api.record(id, signal));
-  const { rows, columns } = value?.attributes ?? {};
-  const size: [number, number] | null = typeof rows === "number" && typeof columns === "number" ? [rows, columns] : null;
+  const [rows, columns] = [Number(value?.attributes["rows"]), Number(value?.attributes["columns"])];
+  const size: [number, number] | null = rows > 0 && columns > 0 ? [rows, columns] : null;
   const words = [value?.class, value?.modality].filter(Boolean).join(" · ");
   return (
     <figure>
