@@ -278,6 +278,8 @@ function usePointers({ stage, size, view, whole, points, hidden, chosen, setView
     onPointerCancel: up,
     onPointerLeave: (event: PointerEvent) => event.pointerType === "mouse" && !drag.current && setChosen(null),
     onWheel: (event: WheelEvent) => {
+      const pageScrolls = document.documentElement.scrollHeight > innerHeight;
+      if (pageScrolls && !event.ctrlKey && document.activeElement !== stage.current) return; // the wheel is the page's
       event.preventDefault();
       const { x, y } = place(event);
       setView(zoomed(view, zoomOfWheel(event.deltaY), [x, y], size, whole));
