@@ -44,10 +44,10 @@ class Page(StaticFiles):
         return response
 
 
-def install(app: FastAPI, folder: Path = BUILT) -> None:
-    """folder: index.html, assets/ with files named after their content, and what else the page needs."""
-    if (folder / "index.html").is_file():
-        app.mount("/", Page(directory=folder, html=True), name="page")
+def install(app: FastAPI) -> None:
+    """Of BUILT: index.html, assets/ with files named after their content, and what else the page needs."""
+    if (BUILT / "index.html").is_file():
+        app.mount("/", Page(directory=BUILT, html=True), name="page")
     else:
         app.add_api_route("/", _not_built, include_in_schema=False, response_class=HTMLResponse)
 
