@@ -28,7 +28,7 @@ export interface ToolbarProps {
 export function Toolbar(props: ToolbarProps) {
   const { title, frame, window, inverted, drawing, maps, links, onZoom } = props;
   return (
-    <div class="toolbar" role="toolbar" aria-label={`Tools for ${title}`}>
+    <div class="toolbar" role="group" aria-label={`Tools for ${title}`}>
       {frame && window && <WindowFields key={title} frame={frame} window={window} onWindow={props.onWindow} />}
       <Toggle on={inverted} onClick={props.onInvert} hint="i">
         Invert
