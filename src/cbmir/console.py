@@ -159,7 +159,14 @@ def index_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"  and {len(failed) - 10} more, all in the run report")
     if failed:
         lines.append("where they are: cbmir files --gallery DIR HANDLE")
-    return [*lines, f"run report: {report['html']}"]
+    return [*lines, *atlas_lines(report.get("atlas")), f"run report: {report['html']}"]
+
+
+def atlas_lines(atlas: Mapping[str, Any] | None) -> list[str]:
+    """What became of the map of a gallery, where that is news."""
+    if atlas is None or atlas["state"] == "unchanged":
+        return []
+    return [atlas["note"] or f"map of {atlas['points']} images {atlas['state']} in {atlas['seconds']:.1f} s"]
 
 
 def file_lines(found: Mapping[str, Any]) -> list[str]:

@@ -264,6 +264,7 @@ def _reindex_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  and {len(lacking) - MOST_LISTED} more, all in --json"
     if report["swapped"]:
         yield f"the gallery is under encoder {report['encoder']} now; the one before is kept until --forget-old"
+        yield from console.atlas_lines(report["atlas"])
     else:
         yield (
             f"NOT changed: {len(lacking)} images lack features. Bring their files back, run `cbmir index` where they "

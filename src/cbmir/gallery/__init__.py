@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..atlas import AtlasReport, bring_up_to_date
+from ..atlas.points import Points, points_of
 from ..errors import BadGallery, UsageError
 from ..index.ann import Kind, build_ann, with_ann
 from ..index.matrix import Matrix, open_matrix
@@ -240,6 +242,23 @@ class Gallery:
         matrix = self._matrix(self.default_layer)
         passing = matrix.live if where is None else where.mask(matrix.columns) & matrix.live
         return facets(matrix.columns, np.flatnonzero(passing))
+
+    def browse(self, where: Where | None = None, offset: int = 0, limit: int = 50) -> tuple[int, list[Record]]:
+        """How many images pass, and some of them, in the order of classes; what came lately last."""
+        matrix = self._matrix(self.default_layer)
+        passing = np.flatnonzero(matrix.live if where is None else where.mask(matrix.columns) & matrix.live)
+        ids = matrix.names(passing[offset : offset + limit])
+        records = self.records(ids)
+        return len(passing), [records[record_id] for record_id in ids if record_id in records]
+
+    def draw_atlas(self) -> AtlasReport:
+        """Brings the map of the gallery up to date (atlas/)."""
+        with self.writing():
+            return bring_up_to_date(self._store, self.default_layer)
+
+    def atlas(self, known: Points | None = None) -> Points | None:
+        """The map as the gallery is now; None where there is none. known: what this gave before."""
+        return points_of(self.directory, self._matrix(self.default_layer), known)
 
     def info(self) -> dict[str, Any]:
         """What `cbmir info` prints: encoder, counts of records and files."""

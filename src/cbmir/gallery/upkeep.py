@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
+from .. import atlas
 from ..errors import BadGallery
 from ..index.matrix import compact as compact_matrices
 from ..index.matrix import problems as matrix_problems
@@ -45,9 +46,10 @@ def digest_of(kind: str, name: str, pseudonyms: Pseudonyms) -> str:
 
 def compact(store: Store) -> None:
     """Makes what is derived from the store as it is now, without anything of what was removed: matrices anew, of
-    thumbnails those that stay.
+    map and thumbnails what stays.
     """
     compact_matrices(store)
+    atlas.prune(store)
     thumbnails.tidy(store)
 
 
@@ -76,6 +78,8 @@ def repair(store: Store) -> dict[str, Any]:
             path.unlink(missing_ok=True)
     if thumbnails.problems(store):
         thumbnails.delete(store.directory)
+    if atlas.problems(store):
+        atlas.delete(store.directory)
     compact(store)
     found = _told(store, store.problems())
     return found | {"repaired": {"dropped": list(repaired.dropped), "files_due": repaired.n_due}}
@@ -85,5 +89,5 @@ def _told(store: Store, problems: Sequence[Problem]) -> dict[str, Any]:
     sentences = [f"{problem.sentence}: {REMEDIES[problem.kind]}" for problem in problems]
     with suppress(BadGallery) if problems else nullcontext():  # what is damaged has been told
         sentences += [sentence for layer in store.layers for sentence in matrix_problems(store, layer)]
-    sentences += thumbnails.problems(store)
+    sentences += [*atlas.problems(store), *thumbnails.problems(store)]
     return {"ok": not sentences, "records": store.count(), "problems": sentences}

@@ -39,7 +39,8 @@ class IndexReport:
     all of their patient, study or series, were removed (`cbmir remove`). burned_in: images of this run that may
     show text. failed: {path: handle, outcome, reason} of every file that was not wholly decoded; not_indexed: the same
     of files that decode and show no picture. seconds, rate: files a second.
-    report: the JSON with all of it; html: where the page for people goes.
+    report: the JSON with all of it; html: where the page for people goes. atlas: what became of the gallery's map
+    (atlas.AtlasReport), where one was made after the run.
     """
 
     outcomes: dict[Outcome, int]
@@ -58,6 +59,7 @@ class IndexReport:
     seconds: float
     rate: float
     report: Path
+    atlas: Mapping[str, Any] | None = None
 
     @property
     def html(self) -> Path:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +111,6 @@ def index_refs(
     """
     from ..ingest import index_source
     from ..privacy import load_pseudonyms
-    from ..report import write_index_report
 
     memory_bytes = MEMORY_BYTES if settings.memory_mib is None else settings.memory_mib * 2**20
     with _gallery_for(directory, encoder_name, settings) as gallery:
@@ -134,8 +132,19 @@ def index_refs(
                 total=total,
                 on_progress=on_progress,
             )
-            write_index_report(json.loads(report.report.read_text(encoding="utf-8")), report.html)
-    return report
+            return _with_map(report, gallery)
+
+
+def _with_map(report: IndexReport, gallery: Gallery) -> IndexReport:
+    """The map of the gallery as it is now, told in the run report; and the page of that."""
+    from ..files import read_json, write_json
+    from ..report import write_index_report
+
+    drawn = gallery.draw_atlas().as_dict()
+    told = {**read_json(report.report), "atlas": drawn}
+    write_json(report.report, told)
+    write_index_report(told, report.html)
+    return replace(report, atlas=drawn)
 
 
 def _gallery_for(directory: Path, encoder_name: str | None, settings: IndexSettings) -> Gallery:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..atlas import AtlasReport
 from ..errors import BadGallery, UsageError
 from ..gallery import Gallery
 from ..store import Unit
@@ -78,9 +80,8 @@ def reindex_images(
             drop_missing=drop_missing,
             on_progress=on_progress,
         )
-    if report.swapped:
-        _make_matrices(directory)
-    return report
+    drawn = _make_derived(directory) if report.swapped else None
+    return report if drawn is None else replace(report, atlas=drawn.as_dict())
 
 
 def change_encoder(directory: Path, step: Literal["back", "forget", "cancel"]) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def change_encoder(directory: Path, step: Literal["back", "forget", "cancel"]) -
     with Gallery.open(directory) as gallery:
         steps[step](gallery)
     if step == "back":
-        _make_matrices(directory)
+        _make_derived(directory)
     with Gallery.open(directory) as gallery:
         return status(gallery)
 
@@ -104,11 +105,14 @@ def encoder_status(directory: Path) -> dict[str, Any]:
         return status(gallery)
 
 
-def _make_matrices(directory: Path) -> None:
-    """So that the first search after a change need not wait, and what is not searched any more takes no room. While
-    another process writes that is left to the first search.
+def _make_derived(directory: Path) -> AtlasReport | None:
+    """Matrices and map of the encoder that is current now, so that the first search after a change need not wait, and
+    what is not searched any more takes no room. None while another process writes: then matrices are left to the first
+    search, and the map to the next index run.
     """
     from ..gallery.upkeep import compact
 
     with suppress(BadGallery), Gallery.open(directory) as gallery, gallery.writing():
         compact(gallery.store)
+        return gallery.draw_atlas()
+    return None

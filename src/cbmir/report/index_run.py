@@ -40,6 +40,7 @@ def index_page(report: Mapping[str, Any]) -> str:
         ("no-pictures", "Files that show no picture", _files(others)),
         ("vanished", "Vanished files, whose images stay", _listed(report["vanished_files"])),
         ("conflicts", "Images of one identity and different pixels", _conflicts(report["conflicting_images"])),
+        ("map", "The map of the gallery", _map(report.get("atlas"))),
         ("find", "How to find a file", page.paragraphs([FIND])),
     ]
     return page.page("An index run", _intro(report), sections)
@@ -51,6 +52,18 @@ def _intro(report: Mapping[str, Any]) -> str:
     values += [(counted(key, report[key]), str(report[key])) for key in COUNTS]
     told = f"Finished {report['finished']} after {report['seconds']:.1f} s. Encoder fingerprint {report['encoder']}."
     return page.paragraphs([told]) + page.tiles(values)
+
+
+def _map(atlas: Mapping[str, Any] | None) -> str:
+    """atlas: as AtlasReport has it; None where no map was asked for."""
+    if atlas is None:
+        return ""
+    if atlas["note"]:
+        return page.paragraphs([f"{atlas['note'][:1].upper()}{atlas['note'][1:]}."])
+    shares = [f"{atlas['same_class'][name]:.0%}" for name in ("map", "features")]
+    told = f"{atlas['points']} images, {atlas['state']} in {atlas['seconds']:.1f} s."
+    means = f"Of the ten images nearest to one, {shares[0]} are of its class on the map, {shares[1]} by all features."
+    return page.paragraphs([told, means])
 
 
 def _conflicts(ids: Sequence[str]) -> str:

@@ -46,7 +46,8 @@ class Lacking:
 @dataclass(frozen=True)
 class ReindexReport:
     """encoder: the fingerprint of the next one, which is the current one when swapped. records: of the gallery;
-    encoded: by this run; dropped: images that lacked features and were removed, as was asked for.
+    encoded: by this run; dropped: images that lacked features and were removed, as was asked for. atlas: what became of
+    the gallery's map (atlas.AtlasReport), where one was made after the swap.
     """
 
     encoder: str
@@ -56,6 +57,7 @@ class ReindexReport:
     dropped: int
     lacking: tuple[Lacking, ...]
     seconds: float
+    atlas: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
