@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -80,6 +81,15 @@ def check_place(path: Path) -> None:
 def harmless(cell: Any) -> Any:
     """A cell of text that no spreadsheet runs: one that begins as a formula does gets an apostrophe before it."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A small table as a file of it would be."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    for row in (header, *rows):
+        writer.writerow([harmless(cell) for cell in row])
+    return text.getvalue()
 
 
 class _Csv:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CbmirError, UsageError
 from ..gallery import Gallery, Query
 from ..places import root_of
-from ..tables import ColumnType, TableFile
+from ..tables import ColumnType, TableFile, csv_text
 from ..types import Progress, Ranking, Rectangle
 from .indexing import encoder_of
 from .searching import USUAL_QUERY, frame_of_file, new_image
@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, ColumnType] = {
 }  # fmt: skip
 """One row a hit. query: the handle of the file that was searched by; path: where it is, only when that is asked for."""
 
+_OF_THE_QUERY = ("query", "frame", "query_id", "in_distribution")
 _YES_NO = {True: "yes", False: "no", None: None}
 
 
@@ -76,6 +77,12 @@ def search_folder(
             table.write({name: [row[name] for row in rows] for name in columns})
             n_queries, n_hits = n_queries + 1, n_hits + len(rows)
     return {"queries": n_queries, "hits": n_hits, "failed": failed, "out": str(out)}
+
+
+def write_hits(ranking: Ranking) -> str:
+    """The hits of one search as CSV, in the columns of a table of many, but for what tells of the query."""
+    columns = [name for name in COLUMNS if name not in _OF_THE_QUERY]
+    return csv_text(columns, [[hit.as_dict()[name] for name in columns] for hit in ranking])
 
 
 def _told(files: Iterable[Extracted], total: int, on_progress: Progress | None) -> Iterator[Extracted]:

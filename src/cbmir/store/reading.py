@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadGallery
+from ..errors import GIVING_IMAGES, BadGallery
 from ..types import OWNERS, Float32, Record
 from .changes import changes_since, generation_of
 from .database import is_writable, sentences
@@ -98,6 +98,13 @@ class Reader:
     def outcomes(self) -> dict[str, int]:
         """How many files ended in each outcome."""
         return dict(self._all("SELECT outcome, count(*) FROM file GROUP BY outcome ORDER BY outcome"))
+
+    def failed(self, offset: int, limit: int) -> tuple[int, list[StoredFile]]:
+        """How many files gave no image, and up to so many of them, after the first `offset` ones."""
+        none = f"FROM file WHERE outcome NOT IN ({', '.join('?' * len(GIVING_IMAGES))})"
+        total = self._all(f"SELECT count(*) {none}", GIVING_IMAGES)[0][0]
+        rows = self._all(f"SELECT {FILE} {none} ORDER BY number LIMIT ? OFFSET ?", (*GIVING_IMAGES, limit, offset))
+        return total, [StoredFile._make(row) for row in rows]
 
     def files(self, handles: Sequence[str] = ()) -> Iterator[StoredFile]:
         """The files with these handles, of which several may have the same one; all files when none is given."""

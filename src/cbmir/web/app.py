@@ -14,13 +14,20 @@ from . import page, problems
 from .context import opened
 from .guards import API, Gate, Watch, Witness
 from .problems import RESPONSES, ProblemDocument
-from .routes import audit, health, jobs, session
+from .routes import audit, explain, export, health, jobs, pictures, records, reports, search, session, uploads
 from .settings import Settings
 
 ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
+    explain.router,
+    export.router,
     jobs.router,
+    pictures.router,
+    records.router,
+    reports.router,
+    search.router,
     session.router,
+    uploads.router,
 )
 """Everything below /api/v1."""
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
+from ..store.thumbnails import Thumbnails
 from .audit import Audit
+from .desk import Desk
 from .jobs_board import Board
 from .monitoring import Monitoring
 from .security import Doorkeeper
 from .settings import Settings
+from .uploads import Uploads
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class Context:
     monitoring: Monitoring
     doorkeeper: Doorkeeper
     board: Board
+    desk: Desk
+    workers: Workers
+    uploads: Uploads
+    thumbnails: Thumbnails
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
@@ -33,12 +41,19 @@ def opened(settings: Settings) -> Iterator[Context]:
     """The parts of a server, closed in the other order."""
     with ExitStack() as stack:
         monitoring = Monitoring()
+        desk = stack.enter_context(Desk(settings.gallery))
+        workers = stack.enter_context(Workers())
+        workers.warm_up(desk)
         yield Context(
             settings=settings,
             audit=stack.enter_context(Audit(settings.audit_file)),
             monitoring=monitoring,
             doorkeeper=Doorkeeper(settings),
             board=stack.enter_context(Board(monitoring, settings.limits.streams)),
+            desk=desk,
+            workers=workers,
+            uploads=stack.enter_context(Uploads(workers)),
+            thumbnails=stack.enter_context(closing(Thumbnails.open(settings.gallery))),
         )
 
 

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import BadGallery
 from ..gallery import Gallery
 from ..index.matrix import Matrix
 from .problems import Problem
 
-N_GALLERIES = 8
+N_GALLERIES = 16
 """Open at most: a search keeps a core busy, and the rest of a request needs none."""
 
 PATIENCE_S = 30.0
@@ -29,6 +30,7 @@ class Desk:
         self._turns = threading.BoundedSemaphore(n_galleries)
         self._lock = threading.Lock()  # of the list
         self._matrices: dict[str, Matrix] = {}
+        self._counted: tuple[int, dict[str, Any]] = (-1, {})
         self._free = [self._opened()]
 
     @contextmanager
@@ -60,6 +62,14 @@ class Desk:
             for gallery in self._free:
                 gallery.close()
             self._free = []
+
+    def counts(self, gallery: Gallery) -> dict[str, Any]:
+        """Of a lent gallery what `info` counts. Records are counted once a generation, which reads all of them."""
+        generation = gallery.store.generation()
+        counted = self._counted
+        if counted[0] != generation:
+            counted = self._counted = generation, gallery.info()
+        return {**counted[1], "files": gallery.store.outcomes()}
 
     def _taken(self) -> Gallery:
         """The one used last, whose pages are in memory; those of an earlier encoder are closed on the way."""

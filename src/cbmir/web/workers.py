@@ -13,10 +13,13 @@ from ..gallery import Gallery
 from ..images.apart import Busy, StandingWorkers
 from ..jobs import Hands, encoder_of
 from ..remote import RemoteEncoder, Wanted, keep
+from .desk import Desk
 from .logs import LOG
 from .problems import Problem
 
 N_READERS = 2
+MOST_WAITING = 8
+PATIENCE_S = 30.0
 NETWORK_S = 300.0
 """The first call after an installation makes OpenVINO's copy of the network, which takes a minute."""
 
@@ -31,6 +34,7 @@ class Workers:
             StandingWorkers(1, timeout_s=NETWORK_S, memory_bytes=None, retires=False, single=False)
         )
         self._known: RemoteEncoder | None = None
+        self._turns = threading.BoundedSemaphore(MOST_WAITING)
         self.hands = Hands(self.apart, self.encoder_of)
 
     def __enter__(self) -> Workers:
@@ -38,6 +42,19 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """For many small calls that each hold a gallery: so many at a time that searches find galleries, too.
+
+        Raises Problem when it does not come.
+        """
+        if not self._turns.acquire(timeout=PATIENCE_S):
+            raise _busy("Too many pictures are being read; try again in a moment.")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def apart(self, work: Callable[..., Any], tasks: Sequence[Any], *arguments: Any) -> list[Any]:
         """Reads files: an Apart. Raises Problem when all are at work for too long."""
@@ -57,12 +74,13 @@ class Workers:
             known = self._known = RemoteEncoder(encoder_of(gallery, name), wanted, self._ask)
         return known
 
-    def warm_up(self, gallery: Gallery) -> threading.Thread:
+    def warm_up(self, desk: Desk) -> threading.Thread:
         """Starts the processes and has the network ready, in a thread of its own; the log tells when that fails."""
-        encoder = self.encoder_of(gallery)
 
         def start() -> None:
             try:
+                with desk.gallery() as gallery:
+                    encoder = self.encoder_of(gallery)
                 self._files.start()
                 self._network.call(keep, encoder.wanted)
             except CbmirError as error:
@@ -82,4 +100,8 @@ def _told_when_busy() -> Iterator[None]:
     try:
         yield
     except Busy as error:
-        raise Problem(503, "Busy", str(error), headers={"Retry-After": "5"}) from None
+        raise _busy(str(error)) from None
+
+
+def _busy(sentence: str) -> Problem:
+    return Problem(503, "Busy", sentence, headers={"Retry-After": "5"})
