@@ -108,6 +108,7 @@ export interface SearchRequest {
   ids: string[];
   uploads: { upload: string; frame: number | null }[];
   series: string | null;
+  all_frames: boolean;
   k: number;
   offset: number;
   layer: string | null;

@@ -15,7 +15,7 @@ import { JudgementBar } from "../search/judgements";
 import { gateNot, GATES, Options } from "../search/options";
 import { QueryPanel } from "../search/query";
 import { Results, Skeleton } from "../search/results";
-import { fromRecord, fromUploads, judged, requestOf, undone, withRecord, type Asked } from "../state/asked";
+import { fromRecord, fromUploads, judged, ranksSeries, requestOf, undone, withRecord, type Asked } from "../state/asked";
 import { isEmpty, NO_FILTER } from "../state/filter";
 import type { ViewerImage } from "../viewer/Viewer";
 import { counted, whole } from "../words";
@@ -103,7 +103,7 @@ function ResultHeader({ asked, result, busy }: { asked: Asked; result: api.Searc
 }
 
 function titleOf(asked: Asked): string {
-  const what = asked.series || asked.groupBy === "series" ? "series" : asked.groupBy === "patient" ? "patients" : asked.groupBy === "study" ? "studies" : "images";
+  const what = ranksSeries(asked) || asked.groupBy === "series" ? "series" : asked.groupBy === "patient" ? "patients" : asked.groupBy === "study" ? "studies" : "images";
   return `${asked.order === "least" ? "Least" : "Most"} similar ${what}`;
 }
 

@@ -40,8 +40,10 @@ export function Help({ onClose }: { onClose: () => void }) {
         those of the three likeliest, <em>soft</em> moves unlikely classes back.
       </p>
       <div class="keys">
-        <Keys title="Everywhere" keys={EVERYWHERE} />
-        <Keys title="In a grid of images" keys={GRID} />
+        <div>
+          <Keys title="In a grid of images" keys={GRID} />
+          <Keys title="Everywhere" keys={EVERYWHERE} />
+        </div>
         <Keys title="In the viewer" keys={[...OPEN, ...VIEWER_KEYS]} />
       </div>
       <label class="check">

@@ -23,6 +23,9 @@ const ADVICE: Record<number, string> = {
   503: "The server is busy or starting. Wait a moment, then try again.",
 };
 
+/** What another try would not change. */
+const FINAL = new Set([400, 403, 404, 413, 422]);
+
 export function ProblemNotice({ problem, onRetry, advice }: { problem: Problem; onRetry?: () => void; advice?: string }) {
   return (
     <Notice kind="bad">
@@ -31,7 +34,7 @@ export function ProblemNotice({ problem, onRetry, advice }: { problem: Problem; 
       </p>
       {problem.detail && problem.detail !== problem.title && <p>{problem.detail}</p>}
       {(advice ?? ADVICE[problem.status]) && <p class="quiet">{advice ?? ADVICE[problem.status]}</p>}
-      {onRetry && (
+      {onRetry && !FINAL.has(problem.status) && (
         <button type="button" onClick={onRetry}>
           Try again
         </button>

@@ -2,7 +2,7 @@
 
 import * as api from "../api";
 import { useLoad, useSurroundings } from "../hooks";
-import type { Asked } from "../state/asked";
+import { ranksSeries, type Asked } from "../state/asked";
 import { Viewer, type ViewerImage } from "../viewer/Viewer";
 
 const recordImage = (id: string): ViewerImage => ({ kind: "record", id, digest: null });
@@ -23,7 +23,7 @@ export function OpenRecord({ id, ...rest }: OpenProps) {
 export function OpenHit({ id, asked, ...rest }: OpenProps & { asked: Asked }) {
   const { can } = useSurroundings().gallery.encoder;
   const query = useQueryImage(asked);
-  const asks = id !== "query" && can.maps && query !== null && asked.series === null;
+  const asks = id !== "query" && can.maps && query !== null && !ranksSeries(asked);
   const maps = useLoad(asks ? `explain ${id} ${JSON.stringify([query, asked.region])}` : null, (signal) =>
     api.explain(
       {

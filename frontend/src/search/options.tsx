@@ -3,7 +3,7 @@
 import type { Gate, Group, Hide, Rerank } from "../api";
 import { useSurroundings } from "../hooks";
 import { Segments, Select } from "../parts/controls";
-import { queryCount, type Asked } from "../state/asked";
+import { queryCount, ranksSeries, type Asked } from "../state/asked";
 
 export const GATES: readonly { value: Gate; name: string; title: string }[] = [
   { value: "off", name: "Off", title: "The whole gallery" },
@@ -55,7 +55,7 @@ export function Options({ asked, onChange, approximate }: { asked: Asked; onChan
         onChange={(gate) => set({ gate })}
       />
       <Select label="Hide" value={asked.hide} choices={HIDES} onChange={(hide) => set({ hide })} />
-      {asked.series ? (
+      {ranksSeries(asked) ? (
         <Select
           label="Rank series by"
           value={asked.seriesBy ?? "mean"}
@@ -73,7 +73,7 @@ export function Options({ asked, onChange, approximate }: { asked: Asked; onChan
           onChange={(group) => set({ groupBy: group === "none" ? null : group })}
         />
       )}
-      {!asked.series && <Select label="Re-rank" value={asked.rerank} choices={reranks} onChange={(rerank) => set({ rerank })} />}
+      {!ranksSeries(asked) && <Select label="Re-rank" value={asked.rerank} choices={reranks} onChange={(rerank) => set({ rerank })} />}
       {layers.length > 1 && (
         <Select
           label="Layer"

@@ -8,7 +8,7 @@ import { BarLine } from "../parts/bars";
 import { Icon } from "../parts/icons";
 import { Notice } from "../parts/notice";
 import { Picture } from "../parts/tile";
-import { fromSeries, queryCount, withoutRecord, withoutUpload, type Asked, type UploadRef } from "../state/asked";
+import { fromSeries, queryCount, ranksSeries, withAllFrames, withoutRecord, withoutUpload, type Asked, type UploadRef } from "../state/asked";
 import { counted, percent } from "../words";
 
 interface QueryProps {
@@ -56,7 +56,7 @@ export function QueryPanel({ asked, result, onChange, onOpen }: QueryProps) {
         )}
       </div>
       <div class="doings">
-        {!asked.series && !several && (
+        {!ranksSeries(asked) && !several && (
           <button type="button" onClick={onOpen} title="Look closer, or draw a region to search by">
             <Icon name="region" /> Draw a region
           </button>
@@ -151,6 +151,12 @@ function UploadPicture({ one, asked, several, onOpen, onChange, onFrame }: Uploa
       <figcaption>
         <span>{["Your image", value?.modality].filter(Boolean).join(" · ")}</span>
         {value && value.frames > 1 && (
+          <label class="check">
+            <input type="checkbox" checked={asked.allFrames} onChange={(event) => onChange(withAllFrames(asked, event.currentTarget.checked))} />
+            All frames, for series
+          </label>
+        )}
+        {value && value.frames > 1 && !asked.allFrames && (
           <label class="frames">
             <span>
               Frame {frame} of {value.frames}

@@ -18,6 +18,8 @@ export interface Asked {
   ids: string[];
   uploads: UploadRef[];
   series: string | null;
+  /** All frames of the uploads, for series. */
+  allFrames: boolean;
   k: number;
   offset: number;
   layer: string | null;
@@ -39,6 +41,7 @@ export const USUAL: Asked = {
   ids: [],
   uploads: [],
   series: null,
+  allFrames: false,
   k: 24,
   offset: 0,
   layer: null,
@@ -61,6 +64,7 @@ export function requestOf(asked: Asked): SearchRequest {
     ids: asked.ids,
     uploads: asked.uploads,
     series: asked.series,
+    all_frames: asked.allFrames,
     k: asked.k,
     offset: asked.offset,
     layer: asked.layer,
@@ -83,9 +87,14 @@ export function queryCount(asked: Asked): number {
   return asked.ids.length + asked.uploads.length + (asked.series ? 1 : 0);
 }
 
+const alone = { series: null, seriesBy: null, allFrames: false, region: null, offset: 0 } as const;
+
+/** Whether series are ranked, not images. */
+export const ranksSeries = (asked: Asked): boolean => asked.series !== null || asked.allFrames;
+
 /** Another query under the same options: no page, region, judgement or series of the earlier one is left. */
 function afresh(asked: Asked): Asked {
-  return { ...asked, ids: [], uploads: [], series: null, seriesBy: null, offset: 0, judgements: [], region: null };
+  return { ...asked, ids: [], uploads: [], ...alone, judgements: [] };
 }
 
 export const fromRecord = (asked: Asked, id: string): Asked => ({ ...afresh(asked), ids: [id] });
@@ -99,6 +108,11 @@ export const fromSeries = (asked: Asked, series: string): Asked => ({
   hide: asked.hide,
 });
 
+/** All frames of the uploads for series, or the chosen frame for images. */
+export function withAllFrames(asked: Asked, allFrames: boolean): Asked {
+  return { ...asked, ...alone, allFrames, seriesBy: allFrames ? "mean" : null, groupBy: null, rerank: "none" };
+}
+
 /** One more image in the query; a region is of one picture, and a series is a query by itself. */
 export function withRecord(asked: Asked, id: string): Asked {
   return { ...asked, ids: [...asked.ids.filter((other) => other !== id), id], ...alone };
@@ -106,7 +120,6 @@ export function withRecord(asked: Asked, id: string): Asked {
 export function withUploads(asked: Asked, uploads: UploadRef[]): Asked {
   return { ...asked, uploads: [...asked.uploads, ...uploads], ...alone };
 }
-const alone = { series: null, seriesBy: null, region: null, offset: 0 } as const;
 
 export function withoutRecord(asked: Asked, id: string): Asked {
   return { ...asked, ids: asked.ids.filter((other) => other !== id), region: null, offset: 0 };

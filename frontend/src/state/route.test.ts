@@ -36,6 +36,7 @@ describe("the address", () => {
       exact: true,
     }, "h9"),
     search({ series: "s1", seriesBy: "votes" }),
+    search({ uploads: [{ upload: "T", frame: null }], allFrames: true, seriesBy: "mean" }),
   ];
 
   it.each(routes.map((route) => [writeRoute(route) || "(home)", route] as const))("%s is read as written", (_, route) => {
@@ -101,6 +102,7 @@ describe("a search", () => {
       group_by: "patient",
       region: [0, 0, 9, 9],
       series_by: null,
+      all_frames: false,
     });
   });
 });

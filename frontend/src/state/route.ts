@@ -78,6 +78,7 @@ function readAsked(told: URLSearchParams): Asked {
     ids: unique(told.getAll("id").filter(Boolean)),
     uploads: told.getAll("upload").map(readUpload).filter((one) => one !== null),
     series: told.get("series") || null,
+    allFrames: told.get("frames") === "all",
     k: wholeNumber(told.get("k"), 1, USUAL.k),
     offset: wholeNumber(told.get("offset"), 0, 0),
     layer: told.get("layer") || null,
@@ -102,6 +103,7 @@ function writeAsked(asked: Asked, told: URLSearchParams): void {
     if (value !== null && value !== usual) told.set(name, String(value));
   };
   unusual("series", asked.series, null);
+  if (asked.allFrames) told.set("frames", "all");
   unusual("series_by", asked.seriesBy, null);
   unusual("region", asked.region?.join(",") ?? null, null);
   unusual("gate", asked.gate, USUAL.gate);
