@@ -14,11 +14,27 @@ from . import page, problems
 from .context import opened
 from .guards import API, Gate, Watch, Witness
 from .problems import RESPONSES, ProblemDocument
-from .routes import audit, explain, export, health, jobs, pictures, records, reports, search, session, uploads
+from .routes import (
+    atlas,
+    audit,
+    browsing,
+    explain,
+    export,
+    health,
+    jobs,
+    pictures,
+    records,
+    reports,
+    search,
+    session,
+    uploads,
+)
 from .settings import Settings
 
 ROUTERS: tuple[APIRouter, ...] = (
+    atlas.router,
     audit.router,
+    browsing.router,
     explain.router,
     export.router,
     jobs.router,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..atlas.points import Points
 from ..errors import BadGallery
 from ..gallery import Gallery
 from ..index.matrix import Matrix
@@ -30,6 +31,7 @@ class Desk:
         self._turns = threading.BoundedSemaphore(n_galleries)
         self._lock = threading.Lock()  # of the list
         self._matrices: dict[str, Matrix] = {}
+        self._points: Points | None = None
         self._counted: tuple[int, dict[str, Any]] = (-1, {})
         self._free = [self._opened()]
 
@@ -70,6 +72,11 @@ class Desk:
         if counted[0] != generation:
             counted = self._counted = generation, gallery.info()
         return {**counted[1], "files": gallery.store.outcomes()}
+
+    def atlas(self, gallery: Gallery) -> Points | None:
+        """The map of a lent gallery, read once for all until it changes."""
+        points = self._points = gallery.atlas(self._points)
+        return points
 
     def _taken(self) -> Gallery:
         """The one used last, whose pages are in memory; those of an earlier encoder are closed on the way."""

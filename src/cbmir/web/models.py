@@ -201,6 +201,46 @@ def record_told(record: Record) -> RecordTold:
     )
 
 
+class RecordsTold(BaseModel):
+    """total: images that pass the filter; records: those of this page."""
+
+    total: int
+    records: list[RecordTold]
+
+
+class Facets(BaseModel):
+    """n: images that pass the filter. facets: by column, how many have each value, the most frequent first; "" counts
+    those of which nothing is told. more: by column, how many rarer values are left out.
+    """
+
+    n: int
+    facets: dict[str, Counts]
+    more: Counts
+
+
+class AtlasPoints(BaseModel):
+    """Each list has one entry a point. class: which of the classes."""
+
+    id: list[str]
+    x: list[float]
+    y: list[float]
+    class_: list[int] = Field(alias="class")
+
+
+class AtlasTold(BaseModel):
+    """n: images in the part that was asked for; shown: those of them in points, evenly spread. bounds: x0, y0, x1, y1
+    of the whole map. same_class: the share of the ten nearest images that are of an image's class, on the map and by
+    all features, when it was laid out.
+    """
+
+    n: int
+    shown: int
+    bounds: tuple[float, float, float, float]
+    classes: list[str]
+    same_class: dict[str, float]
+    points: AtlasPoints
+
+
 class Slice(BaseModel):
     id: str
     frame: int
