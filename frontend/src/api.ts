@@ -305,6 +305,12 @@ export const seriesOf = (id: string, signal?: AbortSignal) => get<Series>(url(`/
 export const thumbnailOf = (id: string, digest: string | null, size: 128 | 256 = 256) =>
   url(`/records/${part(id)}/thumbnail`, { size, v: digest });
 export const frameOf = (id: string, digest: string | null) => url(`/records/${part(id)}/frame`, { v: digest });
+/** Of a frame only what its header tells. */
+export async function frameHeader(address: string, signal?: AbortSignal): Promise<FrameHeader> {
+  const response = await request(address, { signal: signal ?? null });
+  await response.body?.cancel();
+  return JSON.parse(response.headers.get("X-Frame") ?? "null") as FrameHeader;
+}
 export const uploadThumbnail = (upload: string, frame: number | null, size: 128 | 256 = 256) =>
   url(`/uploads/${part(upload)}/thumbnail`, { frame, size });
 export const uploadFrame = (upload: string, frame: number) => url(`/uploads/${part(upload)}/frames/${frame}`);

@@ -1,5 +1,6 @@
 /** The viewer over a view: one image, or the query and a hit with why they are similar. */
 
+import { useState } from "preact/hooks";
 import * as api from "../api";
 import { useLoad, useSurroundings } from "../hooks";
 import { ranksSeries, type Asked } from "../state/asked";
@@ -23,8 +24,9 @@ export function OpenRecord({ id, ...rest }: OpenProps) {
 export function OpenHit({ id, asked, ...rest }: OpenProps & { asked: Asked }) {
   const { can } = useSurroundings().gallery.encoder;
   const query = useQueryImage(asked);
-  const asks = id !== "query" && can.maps && query !== null && !ranksSeries(asked);
-  const maps = useLoad(asks ? `explain ${id} ${JSON.stringify([query, asked.region])}` : null, (signal) =>
+  const [wanted, setWanted] = useState(false);
+  const couldAsk = id !== "query" && can.maps && query !== null && !ranksSeries(asked);
+  const maps = useLoad(couldAsk && wanted ? `explain ${id} ${JSON.stringify([query, asked.region])}` : null, (signal) =>
     api.explain(
       {
         id: query?.kind === "record" ? query.id : null,
@@ -37,7 +39,17 @@ export function OpenHit({ id, asked, ...rest }: OpenProps & { asked: Asked }) {
   );
   if (id === "query") return query && <Viewer images={[query]} {...rest} />;
   if (asked.series !== null) return <Viewer images={[recordImage(id)]} {...rest} />;
-  return query && <Viewer images={[query, recordImage(id)]} maps={maps.busy ? null : maps.value} {...rest} />;
+  return (
+    query && (
+      <Viewer
+        images={[query, recordImage(id)]}
+        maps={maps.value}
+        mapsNote={maps.problem ? maps.problem.message : maps.busy ? "Finding out why they are similar…" : null}
+        onMaps={couldAsk ? () => setWanted(true) : undefined}
+        {...rest}
+      />
+    )
+  );
 }
 
 /** The first image of the query, null until it is known. */

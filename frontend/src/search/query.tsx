@@ -95,8 +95,8 @@ interface PictureProps {
 
 function RecordPicture({ id, asked, several, onOpen, onChange }: PictureProps & { id: string }) {
   const { value } = useLoad("record " + id, (signal) => api.record(id, signal));
-  const [rows, columns] = [Number(value?.attributes["rows"]), Number(value?.attributes["columns"])];
-  const size: [number, number] | null = rows > 0 && columns > 0 ? [rows, columns] : null;
+  const frame = useLoad(asked.region && "frame " + id, (signal) => api.frameHeader(api.frameOf(id, null), signal)).value;
+  const size: [number, number] | null = frame && [frame.rows, frame.columns];
   const words = [value?.class, value?.modality].filter(Boolean).join(" · ");
   return (
     <figure>

@@ -12,7 +12,7 @@ export interface ToolbarProps {
   window: Window | null;
   inverted: boolean;
   drawing: boolean | null;
-  maps: { on: boolean; opacity: number; similarity: number } | null;
+  maps: { on: boolean; opacity: number; similarity: number | null } | null;
   links: { scroll: boolean; window: boolean | null } | null;
   onWindow: (window: Window) => void;
   onInvert: () => void;
@@ -54,7 +54,7 @@ export function Toolbar(props: ToolbarProps) {
           <Toggle on={maps.on} onClick={() => props.onMaps(!maps.on, maps.opacity)} hint="m">
             Why similar
           </Toggle>
-          {maps.on && (
+          {maps.on && maps.similarity !== null && (
             <label title={`Similarity ${maps.similarity.toFixed(3)}`}>
               Opacity
               <input

@@ -23,8 +23,12 @@ const KEY_STEP = 8;
 export interface ViewerProps {
   /** One, or the query and a hit. */
   images: [ViewerImage] | [ViewerImage, ViewerImage];
-  /** Of these two, where the encoder can tell. */
+  /** Of these two, once they are known. */
   maps?: Explanation | null;
+  /** Why there are no maps yet: a sentence. */
+  mapsNote?: string | null;
+  /** Called when the maps are first wanted; without it there are none to be had. */
+  onMaps?: (() => void) | undefined;
   /** A rectangle of the image that is on show, to search by. */
   onRegion?: (region: Region, image: ViewerImage) => void;
   onFindSimilar?: (image: ViewerImage) => void;
@@ -46,7 +50,7 @@ const BOTH_FRESH: Sides = [FRESH, FRESH];
 type Which = 0 | 1;
 
 export function Viewer(props: ViewerProps) {
-  const { images, maps, onRegion, onFindSimilar, onClose } = props;
+  const { images, maps, mapsNote, onMaps, onRegion, onFindSimilar, onClose } = props;
   const frames = useMemo(() => new Frames(loadFrame), []);
   const shownKey = images.map(keyOf).join(" ");
   const [kept, setKept] = useState({ of: shownKey, sides: BOTH_FRESH });
@@ -57,7 +61,7 @@ export function Viewer(props: ViewerProps) {
   const [moving, setMoving] = useState(false);
   const [links, setLinks] = useState({ scroll: true, window: true });
   const [linkedAt, setLinkedAt] = useState<[number, number] | null>(null);
-  const [over, setOver] = useState({ on: true, opacity: 0.7 });
+  const [over, setOver] = useState({ on: false, opacity: 0.7 });
   const [drawing, setDrawing] = useState(false);
   const [region, setRegion] = useState<Region | null>(null);
   const stages = useRef<(HTMLElement | null)[]>([]);
@@ -111,6 +115,11 @@ export function Viewer(props: ViewerProps) {
     if (part.scroll) setLinkedAt(panes.map(({ index }) => index) as [number, number]);
   }
 
+  function showMaps(on: boolean, opacity: number) {
+    setOver({ on, opacity });
+    if (on) onMaps?.();
+  }
+
   function leaveRegion() {
     setDrawing(false);
     setRegion(null);
@@ -137,7 +146,7 @@ export function Viewer(props: ViewerProps) {
       case "similar":
         return onFindSimilar?.(now.image);
       case "maps":
-        return setOver({ ...over, on: !over.on });
+        return showMaps(!over.on, over.opacity);
       case "search":
         return searchRegion?.();
       case "region":
@@ -197,20 +206,21 @@ export function Viewer(props: ViewerProps) {
         window={now.window}
         inverted={sides[active].inverted}
         drawing={onRegion ? drawing : null}
-        maps={maps && atHome && panes.length === 2 ? { ...over, similarity: maps.similarity } : null}
+        maps={onMaps && atHome && panes.length === 2 ? { ...over, similarity: maps?.similarity ?? null } : null}
         links={panes.length === 2 ? { scroll: links.scroll, window: sameUnit ? links.window : null } : null}
         onWindow={(window) => setWindow(active, window)}
         onInvert={invert}
         onZoom={(factor) => obey({ do: "zoom", factor })}
         onReset={reset}
         onDrawing={() => obey({ do: "region" })}
-        onMaps={(on, opacity) => setOver({ on, opacity })}
+        onMaps={showMaps}
         onLinks={setLink}
         onSimilar={onFindSimilar ? () => onFindSimilar(now.image) : null}
         onClose={onClose}
       />
       <div class="panes">
         {drawing && !region && <p class="hint">Drag over the image, click two corners, or press an arrow key. Esc leaves.</p>}
+      {!drawing && over.on && mapsNote && <p class="hint" role="status">{mapsNote}</p>}
         {panes.map((pane, i) => {
           const which = i as Which;
           const side = maps && (which ? maps.hit : maps.query);
