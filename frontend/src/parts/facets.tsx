@@ -5,7 +5,6 @@ import * as api from "../api";
 import { useLoad } from "../hooks";
 import { isEmpty, isTicked, NO_FILTER, toggled, whereOf, type Filter } from "../state/filter";
 import { columnName, valueName, whole } from "../words";
-import { BarLine } from "./bars";
 import { Icon } from "./icons";
 import { ProblemNotice } from "./notice";
 
@@ -69,7 +68,6 @@ function Facet({ column, counts, filter, onChange }: FacetProps) {
   const ticked = filter.facets[column] ?? [];
   const values = Object.entries({ ...Object.fromEntries(ticked.map((value) => [value, 0])), ...counts });
   values.sort(([a, n], [b, m]) => m - n || a.localeCompare(b));
-  const sum = Math.max(1, values.reduce((total, [, n]) => total + n, 0));
   const shown = all ? values : values.filter(([value], i) => i < SHOWN || isTicked(filter, column, value));
   return (
     <details open={OPEN.has(column) || ticked.length > 0}>
@@ -85,7 +83,10 @@ function Facet({ column, counts, filter, onChange }: FacetProps) {
                 checked={isTicked(filter, column, value)}
                 onChange={() => onChange(toggled(filter, column, value))}
               />
-              <BarLine name={valueName(value)} told={whole(n)} share={n / sum} strong={isTicked(filter, column, value)} />
+              <span class="plainline">
+                <span class="name">{valueName(value)}</span>
+                <span class="told">{whole(n)}</span>
+              </span>
             </label>
           </li>
         ))}
