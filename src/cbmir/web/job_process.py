@@ -24,8 +24,6 @@ from .logs import where
 if TYPE_CHECKING:  # whoever starts it needs none of them
     from ..jobs import IndexSettings
 
-NICENESS = 19
-"""Searches on the same cores come first."""
 TELL_S = 0.2
 GRACE_S = 10.0
 """For what is being written to be finished or undone, after a job was told to end."""
@@ -34,11 +32,10 @@ INTERRUPTED = 130
 
 def main() -> None:
     """One order from stdin, its progress to stdout."""
-    with suppress(OSError):
-        os.nice(NICENESS)
     told = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print does not go between the lines
     order = json.loads(sys.stdin.readline())
+    os.nice(order["niceness"])
     threading.Thread(target=_end_with, args=(sys.stdin,), daemon=True).start()
     try:
         _tell(told, report=work(order, Progress(told)))
@@ -72,7 +69,7 @@ class Progress:
 
 
 def work(order: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """order: {"kind", "gallery", "workers"} and "source" or "encoder". The report holds numbers, and no path."""
+    """order: {"kind", "gallery", "workers", "niceness"} and "source" or "encoder". The report holds numbers, and no path."""
     from ..jobs import IndexSettings, index_into
 
     gallery, settings = Path(order["gallery"]), IndexSettings(workers=order["workers"])

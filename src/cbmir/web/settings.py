@@ -62,7 +62,8 @@ class Settings(_Strict):
     indexed. reports: folders of `cbmir evaluate` and `demo`. audit: None for a file beside the gallery. certificate,
     private_key: PEM files, for TLS without a proxy. secure: TLS ends at a proxy in front. proxies: addresses of such,
     whose X-Forwarded-For is believed. encoders: what `reindex` may take, beside `default` and `pixels`. job_workers:
-    decoding processes of a job.
+    decoding processes of a job. job_niceness: how far it gives way to searches on the same cores; at 19 it stood still
+    for minutes beside a training.
     """
 
     gallery: Path
@@ -79,6 +80,7 @@ class Settings(_Strict):
     private_key: Path | None = None
     secure: bool = False
     job_workers: int = Field(default=1, ge=1)
+    job_niceness: int = Field(default=10, ge=0, le=19)
     limits: Limits = Limits()
 
     @model_validator(mode="after")

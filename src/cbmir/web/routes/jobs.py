@@ -116,9 +116,8 @@ def start(
             raise Problem(403, "Not allowed", f"This needs the role admin; the token has the role {caller.role}.")
         order = {"encoder": _encoder(context, told.encoder)}
     settings = context.settings
-    job = context.board.start(
-        told.kind, {**order, "gallery": str(settings.gallery.absolute()), "workers": settings.job_workers}
-    )
+    ways = {"workers": settings.job_workers, "niceness": settings.job_niceness}
+    job = context.board.start(told.kind, {**order, **ways, "gallery": str(settings.gallery.absolute())})
     note(request, job=job.id)
     return _document(job)
 
