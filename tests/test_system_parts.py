@@ -28,7 +28,8 @@ def add(folder: Path, name: str, script: str) -> None:
 
 
 def test_nothing_is_installed_where_nothing_is_missing(tmp_path: Path) -> None:
-    add(tmp_path, "dcm2pnm", "exit 0")
+    for program in ("dcm2pnm", "chromium"):
+        add(tmp_path, program, "exit 0")
     add(tmp_path, "apt-get", "exit 1")
     done = install(tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -43,7 +44,7 @@ def test_what_is_missing_is_installed_by_apt_in_silence(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "asked").read_text().splitlines() == [
         "-qq update",
-        "-qq install --yes --no-install-recommends dcmtk",
+        "-qq install --yes --no-install-recommends dcmtk chromium",
     ]
 
 
@@ -53,13 +54,13 @@ def test_an_apt_that_fails_is_heard(tmp_path: Path) -> None:
     (tmp_path / "env").symlink_to(str(shutil.which("env")))
     done = install(tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "no network\napt-get could not install: dcmtk.\n"
+    assert done.stderr == "no network\napt-get could not install: dcmtk chromium.\n"
 
 
 def test_without_apt_the_script_says_what_is_missing(tmp_path: Path) -> None:
     done = install(tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("These system parts are missing: dcmtk. There is no apt-get here")
+    assert done.stderr.startswith("These system parts are missing: dcmtk chromium. There is no apt-get here")
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
