@@ -71,13 +71,13 @@ export function Pane(props: PaneProps) {
         onFocus={props.onActive}
         {...pointers}
       >
-        <canvas ref={canvas} class="picture" hidden={!frame} aria-hidden="true" />
+        <canvas ref={canvas} hidden={!frame} aria-hidden="true" />
         <Corners {...props} at={at} />
         {region && at && <RegionBox {...props} region={region} at={at} size={size!} />}
-        {shown.loading && <p class="state">Loading…</p>}
+        {shown.loading && <p class="message">Loading…</p>}
       </div>
       {shown.problem && (
-        <div class="state problem" role="alert">
+        <div class="message problem" role="alert">
           <p>{shown.problem}</p>
           <button type="button" onClick={shown.again}>
             Try again
@@ -207,13 +207,13 @@ function Corners({ label, name, shown: { frame }, window, inverted, index, count
   const bar = pixel_spacing_mm && scaleBar(at.scaleX, pixel_spacing_mm[1], LONGEST_BAR);
   return (
     <div class="corners" aria-hidden="true">
-      <p class="top left">
+      <p class="nw">
         {label}
         <br />
         {name}
       </p>
-      <p class="top right">Research use only. Not for diagnosis.</p>
-      <p class="bottom left">
+      <p class="ne">Research use only. Not for diagnosis.</p>
+      <p class="sw">
         {note && (
           <>
             {note}
@@ -225,13 +225,13 @@ function Corners({ label, name, shown: { frame }, window, inverted, index, count
         <br />
         Zoom {short(at.scaleX * 100)} %
       </p>
-      <p class="bottom right">
+      <p class="se">
         {modality} {columns} × {rows}
         <br />
         {index + 1} / {count}
       </p>
       {bar && (
-        <p class="bar" style={{ width: `${bar.pixels}px` }}>
+        <p class="scale" style={{ width: `${bar.pixels}px` }}>
           {short(bar.mm)} mm
         </p>
       )}

@@ -24,6 +24,7 @@ VOLUMES = ("NIfTI", "NRRD")
 Made = TypeVar("Made")
 Wanted = tuple[ImageRef, int | None]
 """A file and the number of a frame, from 1; None as chosen_frame."""
+UNITS = ("HU", "SUVbw", "SUVlbm", "SUVbsa")
 VIEW_SIDE = 800
 """Pixels of the longer side of a View's picture, at most: enough for a figure."""
 
@@ -187,13 +188,20 @@ def shown(wanted: Wanted, mask_burned_in: bool, pseudonyms: Pseudonyms) -> Shown
         wire=on_the_wire(masked(image, Preprocessing(regions_only=mask_burned_in))),
         frame_number=image.frame_index + 1,
         modality=image.modality,
-        unit=None if image.is_colour else image.provenance.values,
+        unit=_unit(image.provenance.values),
         monochrome1=image.monochrome1,
         pixel_aspect=image.pixel_aspect,
         pixel_spacing_mm=_spacing_mm(image),
         id=image.id,
         pixel_digest=pixel_digest(image, pseudonyms),
     )
+
+
+def _unit(values: str | None) -> str | None:
+    """Of values that mean the same in another image; "stored values" and the like do not."""
+    if values and values.startswith("Bq/ml"):
+        return "Bq/ml"
+    return values if values in UNITS else None
 
 
 def _spacing_mm(image: DecodedImage) -> tuple[float, float] | None:
