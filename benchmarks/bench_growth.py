@@ -48,7 +48,7 @@ def features(first: int, count: int, dim: int, seed: int = 0) -> Float32:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def entries(first: int, count: int, dim: int, seed: int = 0) -> Iterator[Entry]:
+def entries(first: int, count: int, dim: int, seed: int = 0, layer: str = "code") -> Iterator[Entry]:
     """Files of 100 images each, with ids and patients as long as real ones, in 24 classes."""
     for start in range(first, first + count, PER_FILE):
         numbers = range(start, min(start + PER_FILE, first + count))
@@ -60,17 +60,24 @@ def entries(first: int, count: int, dim: int, seed: int = 0) -> Iterator[Entry]:
             for number in numbers
         )  # fmt: skip
         file = StoredFile(f"{start:032x}", "folder", f"{start:012x}.dcm", b"sealed", 1, 2, "content", "", "decoded")
-        yield Entry(file, records, {"code": features(start, len(numbers), dim, seed)})
+        yield Entry(file, records, {layer: features(start, len(numbers), dim, seed)})
 
 
 def make(directory: Path, n_rows: int, dim: int) -> float:
     """A gallery's store; seconds it took."""
     started = time.perf_counter()
-    with Store.create(directory, {"code": dim}, {}, card={"name": "synthetic"}) as store, store.writing():
-        step = PER_FILE * FILES_AT_ONCE
-        for first in range(0, n_rows, step):
-            store.add(entries(first, min(step, n_rows - first), dim))
+    with Store.create(directory, {"code": dim}, {}, card={"name": "synthetic"}) as store:
+        fill(store, n_rows)
     return time.perf_counter() - started
+
+
+def fill(store: Store, n_rows: int) -> None:
+    """Puts so many images into an empty store, with features of its default layer."""
+    layer, dim = next(iter(store.layers.items()))
+    step = PER_FILE * FILES_AT_ONCE
+    with store.writing():
+        for first in range(0, n_rows, step):
+            store.add(entries(first, min(step, n_rows - first), dim, layer=layer))
 
 
 def opened(directory: Path) -> dict[str, Any]:

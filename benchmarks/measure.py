@@ -89,7 +89,7 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self.done.wait(SAMPLE_S):
-            self.peak_mb = max(self.peak_mb, sum(_proportional_mb(pid) for pid in descendants(self.pid)))
+            self.peak_mb = max(self.peak_mb, sum(proportional_mb(pid) for pid in descendants(self.pid)))
 
 
 def descendants(pid: int) -> list[int]:
@@ -101,7 +101,8 @@ def descendants(pid: int) -> list[int]:
     return [pid, *(below for child in children for below in descendants(int(child)))]
 
 
-def _proportional_mb(pid: int) -> float:
+def proportional_mb(pid: int) -> float:
+    """Memory of a process, with its share of pages that others use too; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:  # it has just ended

@@ -21,6 +21,7 @@ import bench_extract
 import bench_growth
 import bench_ingest
 import bench_search
+import bench_web
 from measure import CORES, Row, table
 
 
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Options], list[Row]]] = {
     "search": lambda options: bench_search.rows(),
     "growth": lambda options: bench_growth.rows(),
     "engines": lambda options: bench_engines.rows(),
+    "web": lambda options: bench_web.rows(),
     "cold start": lambda options: bench_coldstart.rows(),
 }
 """What `make bench` measures, in this order; PARTS="search, growth" chooses."""
