@@ -24,7 +24,7 @@ export function FailedPage({ offset }: { offset: number }) {
       {value && !value.total && <Empty title="Every file was read" />}
       {value && value.total > 0 && (
         <>
-          <div class="scrolls" tabIndex={0} role="region" aria-label="Files that were not read">
+          <div class="scrolls" tabIndex={0} role="region" aria-label="Files and reasons">
             <table>
               <thead>
                 <tr>

@@ -37,7 +37,7 @@ describe("where an image lies", () => {
   });
   it("cannot be zoomed without end", () => {
     expect(zoomed(FIT, 1e9, { x: 0, y: 0 }, SHAPE, STAGE).zoom).toBe(40);
-    expect(zoomed(FIT, 1e-9, { x: 0, y: 0 }, SHAPE, STAGE).zoom).toBe(0.25);
+    expect(zoomed(FIT, 1e-9, { x: 0, y: 0 }, SHAPE, STAGE).zoom).toBe(0.5);
   });
 });
 

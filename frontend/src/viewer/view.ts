@@ -21,7 +21,7 @@ export interface View {
 }
 
 export const FIT: View = { zoom: 1, x: 0.5, y: 0.5 };
-const ZOOMS = { least: 0.25, most: 40 };
+const ZOOMS = { least: 0.5, most: 40 };
 
 /** scale: stage pixels per image pixel, along a row (x) and down a column (y); left, top: of the image on the stage. */
 export interface Placed {
