@@ -31,7 +31,7 @@ export function ReportsPage() {
         </Empty>
       )}
       {value && value.length > 0 && (
-        <div class="scrolls" tabIndex={0} role="region" aria-label="Reports">
+        <div class="scrolls" tabIndex={0} role="region" aria-label="Table of reports">
           <table>
             <thead>
               <tr>

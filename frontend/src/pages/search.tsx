@@ -117,7 +117,9 @@ function NoHits({ asked, result, onChange }: { asked: Asked; result: api.SearchR
       ) : (
         <>
           <p>
-            {whole(result.n_allowed)} images pass the filter, and none of them is left after gate and hiding. Allow more of them:
+            {result.n_allowed
+              ? `${counted(result.n_allowed, "image")} could be hits, and gate and hiding leave none of them.`
+              : "No image passes the filter."}
           </p>
           <div class="doings">
             {!isEmpty(asked.filter) && (
@@ -125,12 +127,12 @@ function NoHits({ asked, result, onChange }: { asked: Asked; result: api.SearchR
                 Clear the filter
               </button>
             )}
-            {asked.gate !== "off" && (
+            {result.n_allowed > 0 && asked.gate !== "off" && (
               <button type="button" onClick={() => onChange({ ...asked, gate: "off" })}>
                 Turn the gate off
               </button>
             )}
-            {asked.hide !== "none" && (
+            {result.n_allowed > 0 && asked.hide !== "none" && (
               <button type="button" onClick={() => onChange({ ...asked, hide: "none" })}>
                 Hide nothing
               </button>
