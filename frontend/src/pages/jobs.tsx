@@ -190,6 +190,8 @@ function useJob(listed: api.Job, onEnd: () => void): api.Job {
 function JobCard({ job: listed, onEnd }: { job: api.Job; onEnd: () => void }) {
   const job = useJob(listed, onEnd);
   const { busy, problem, start } = useStart(() => undefined);
+  const { role } = useSurroundings().session;
+  const mayStop = role === "admin" || (role === "contributor" && job.kind === "index");
   const left = job.total !== null && job.rate ? (job.total - job.done) / job.rate : null;
   return (
     <article class={`job ${job.state}`} aria-label={`${KINDS[job.kind]}, ${STATES[job.state]}`}>
@@ -197,7 +199,7 @@ function JobCard({ job: listed, onEnd }: { job: api.Job; onEnd: () => void }) {
         <strong>{KINDS[job.kind]}</strong>
         <span class="state">{STATES[job.state]}</span>
         <time dateTime={job.started}>{new Date(job.started).toLocaleString()}</time>
-        {job.state === "running" && (
+        {job.state === "running" && mayStop && (
           <button
             type="button"
             disabled={busy}
