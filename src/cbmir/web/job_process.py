@@ -69,7 +69,7 @@ class Progress:
 
 
 def work(order: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """order: {"kind", "gallery", "workers", "niceness"} and "source" or "encoder". The report tells numbers, no path."""
+    """order: {"kind", "gallery", "workers", "niceness"} and "source" or "encoder". The report tells no path."""
     from ..jobs import IndexSettings, index_into
 
     gallery, settings = Path(order["gallery"]), IndexSettings(workers=order["workers"])
