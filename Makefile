@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 page:
-	@$(call WITH_NODE,$(MAKE) --no-print-directory $(PAGE),building the web page)
+	@$(call WITH_NODE,$(MAKE) --no-print-directory --silent $(PAGE),building the web page)
 
 $(PAGE): $(MODULES) $(shell find frontend -name node_modules -prune -o -type f -print)
 	@cd frontend && npm run --silent build -- --logLevel warn
