@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import pytest
 
 from cbmir.privacy import Pseudonyms
 from small_network import save_small
+from system_parts import REPOSITORY, system_part
 from wards import write_ward
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -49,17 +47,6 @@ def organ24() -> Path:
     if not (folder / "manifest.csv").is_file():
         pytest.skip("organ24 is not here: put it at ../shared/data/organ24")
     return folder
-
-
-def system_part(program: str) -> Path:
-    """A program that tests compare with. Where it is missing they are skipped, but fail under CI=true."""
-    found = shutil.which(program)
-    if found is None:
-        sentence = f"{program} is not installed: scripts/install-system-parts does that"
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence, pytrace=False)
-        pytest.skip(sentence)
-    return Path(found)
 
 
 @pytest.fixture(scope="session")

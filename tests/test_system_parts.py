@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import conftest
+from system_parts import REPOSITORY, built, system_part
 
-SCRIPT = conftest.REPOSITORY / "scripts" / "install-system-parts"
+SCRIPT = REPOSITORY / "scripts" / "install-system-parts"
 
 
 def install(programs: Path) -> subprocess.CompletedProcess[str]:
@@ -65,8 +65,10 @@ def test_without_apt_the_script_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
 def test_a_test_without_its_part_is_skipped_but_fails_in_ci(
-    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(os.environ, "CI", ci)
     with pytest.raises(outcome, match="no-such-part is not installed: scripts/install-system-parts does that"):
-        conftest.system_part("no-such-part")
+        system_part("no-such-part")
+    with pytest.raises(outcome, match=r"index.html is not there: make page does that"):
+        built(tmp_path / "index.html")

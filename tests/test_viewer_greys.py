@@ -15,11 +15,11 @@ import pytest
 from cbmir.display import render
 from cbmir.types import DecodedImage
 from cbmir.wire import on_the_wire
-from conftest import REPOSITORY, system_part
 from make_dicom import make_dicom, sequence_item
 from pictures import picture_bytes
 from pictures import read_one as read_picture
 from reading import PSEUDONYMS, read_one, words
+from system_parts import REPOSITORY, system_part
 
 FRONTEND = REPOSITORY / "frontend"
 CT = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024, "RescaleType": "HU"}
