@@ -216,7 +216,7 @@ function JobCard({ job: listed, onEnd }: { job: api.Job; onEnd: () => void }) {
       </header>
       {job.state === "running" && <progress max={job.total ?? 1} {...(job.total === null ? {} : { value: job.done })} aria-label="Progress" />}
       <p role="status">
-        {job.state === "running" && !job.done && job.total === null ? "Starting" : counted(job.done, job.kind === "index" ? "file" : "image")}
+        {job.done || job.total !== null ? counted(job.done, job.kind === "index" ? "file" : "image") : job.state === "running" ? "Starting" : ""}
         {job.total !== null && ` of ${whole(job.total)}`}
         {job.rate ? ` · ${job.rate.toFixed(job.rate < 10 ? 1 : 0)} a second` : ""}
         {job.state === "running" && left !== null ? ` · about ${duration(left)} left` : ""}
