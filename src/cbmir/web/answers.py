@@ -23,7 +23,13 @@ OCTETS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The pixels; the header X-Frame says how to draw them.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "headers": {"X-Frame": {"description": FrameHeader.__doc__, "schema": FrameHeader.model_json_schema()}},
+        "headers": {
+            "X-Frame": {
+                "description": FrameHeader.__doc__,
+                "required": True,
+                "content": {"application/json": {"schema": FrameHeader.model_json_schema()}},
+            }
+        },
     },
     **NOT_MODIFIED,
 }

@@ -30,14 +30,12 @@ class Page(StaticFiles):
     """Of an address that is no file it gives index.html, for the page reads addresses; not below /assets/ and /api/."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        if scope["path"].startswith(API.rsplit("/", 1)[0]):
+            raise HTTPException(404)
         try:
             response = await super().get_response(path, scope)
         except HTTPException as error:
-            if (
-                error.status_code != 404
-                or path.startswith("assets/")
-                or scope["path"].startswith(API.rsplit("/", 1)[0])
-            ):
+            if error.status_code != 404 or path.startswith("assets/"):
                 raise
             response = await super().get_response("index.html", scope)
         response.headers["cache-control"] = _FOREVER if path.startswith("assets/") else "no-cache"

@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from ..errors import BadEncoder, BadGallery, BadImage, CbmirError, UsageError
 
@@ -111,6 +113,15 @@ def _plain(error: HTTPException) -> Problem:
     return Problem(error.status_code, phrase, sentences.get(error.status_code, phrase + "."), headers=error.headers)
 
 
+def _of_all_routes(request: Request, error: Exception) -> Exception:
+    """The router tells the methods of one route of an address, and of the page, which takes every address, none."""
+    if isinstance(error, Problem) or not isinstance(error, HTTPException) or error.status_code not in (404, 405):
+        return error
+    routes = iter_route_contexts(request.app.routes)
+    others = [route.methods or () for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    return HTTPException(405, headers={"Allow": ", ".join(sorted(set().union(*others)))}) if others else error
+
+
 def _invalid(error: RequestValidationError) -> Problem:
     """What was sent is not said again: it may be about a patient."""
     errors = [FieldError(field=_place(told["loc"]), message=_reason(told)) for told in error.errors()]
@@ -135,8 +146,8 @@ def _reason(told: Mapping[str, Any]) -> str:
 def install(app: FastAPI) -> None:
     """Every exception of a route ends here; the last resort is guards.py, where the log is written too."""
 
-    async def answer(_: Request, error: Exception) -> Response:
-        return problem_of(error).response()
+    async def answer(request: Request, error: Exception) -> Response:
+        return problem_of(_of_all_routes(request, error)).response()
 
     for kind in (CbmirError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)
