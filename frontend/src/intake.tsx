@@ -11,6 +11,7 @@ import { fromUploads, USUAL, withUploads, type UploadRef } from "./state/asked";
 import { counted, fileSize } from "./words";
 
 const MOST = 16;
+const READABLE = "Choose a DICOM file, a picture (PNG, JPEG, TIFF) or a volume (NIfTI, NRRD).";
 
 interface Intake {
   /** Lets a file be chosen. `add`: for the query that is there. */
@@ -126,7 +127,7 @@ export function IntakeProvider({ children }: { children: ComponentChildren }) {
       )}
       {state.kind === "failed" && (
         <div class="toast">
-          <ProblemNotice problem={state.problem} />
+          <ProblemNotice problem={state.problem} {...(state.problem.status === 422 && { advice: READABLE })} />
           <button type="button" class="bare" aria-label="Dismiss" onClick={() => setState({ kind: "rest" })}>
             <Icon name="close" />
           </button>
