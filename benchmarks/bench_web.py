@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ N_ROWS, N_REQUESTS, N_FILES = 200_000, 10_000, 20_000
 USERS, K, SEED = 50, 24, 0
 PAUSE_S = 2.0
 """Of an unhurried user."""
+LOAD_S = 20.0
+"""Of each load without and beside an index job."""
 SOON = 1_000
 """Requests after which the server's memory is taken for what it needs."""
 BUSY, FLAT, BROWSE_MS = 3.0, 1.05, 100.0
@@ -107,10 +109,8 @@ def _request(url: str, method: str, path: str, body: Any = None) -> bytes:
 
 async def _one(url: str, request: bytes) -> bytes:
     reader, writer = await _connected(url)
-    try:
+    with closing(writer):
         return await _answer(reader, writer, request)
-    finally:
-        writer.close()
 
 
 async def _connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -134,13 +134,13 @@ async def _load(url: str, more: Callable[[], bytes | None], users: int, pause_s:
 
     async def user(number: int) -> None:
         reader, writer = await _connected(url)
-        await asyncio.sleep(pause_s * number / users)
-        while (request := more()) is not None:
-            started = time.perf_counter()
-            await _answer(reader, writer, request)
-            times.append(1000 * (time.perf_counter() - started))
-            await asyncio.sleep(pause_s)
-        writer.close()
+        with closing(writer):
+            await asyncio.sleep(pause_s * number / users)
+            while (request := more()) is not None:
+                started = time.perf_counter()
+                await _answer(reader, writer, request)
+                times.append(1000 * (time.perf_counter() - started))
+                await asyncio.sleep(pause_s)
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
@@ -152,30 +152,32 @@ async def _load(url: str, more: Callable[[], bytes | None], users: int, pause_s:
 @contextmanager
 def serving(gallery: Path, work: Path, roots: dict[str, Path] | None = None) -> Iterator[Served]:
     """A real server in a process of its own, with a rate limit that does not limit the load."""
-    lines = [f"[web]\ngallery = {json.dumps(str(gallery))}\nport = 0", "[web.limits]\nrequests_per_minute = 10000000"]
+    lines = [
+        f"[web]\ngallery = {json.dumps(str(gallery.absolute()))}\nport = 0",
+        "[web.limits]\nrequests_per_minute = 10000000",
+    ]
     lines += ["[web.roots]", *(f"{name} = {json.dumps(str(folder))}" for name, folder in (roots or {}).items())]
     config = work / "cbmir.toml"
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with (work / "server.log").open("wb") as log:
         command = [*CBMIR, "serve", "--config", str(config), "--json"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert process.stdout is not None
-        try:
-            told = json.loads(_document(process.stdout))
-            yield Served(told["url"].rstrip("/"), process.pid)
-        finally:
-            process.terminate()
-            process.wait(60)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+            assert process.stdout is not None
+            try:
+                told = json.loads(_document(process.stdout) or sys.exit((work / "server.log").read_text()))
+                yield Served(told["url"].rstrip("/"), process.pid)
+            finally:
+                process.terminate()
 
 
 def _document(lines: Iterator[str]) -> str:
-    """The first JSON document of a stream, which goes on after it."""
+    """The first JSON document of a stream, which goes on after it; nothing where it ends before."""
     text = ""
     for line in lines:
         text += line
         if text.rstrip().endswith("}"):
             return text
-    raise RuntimeError("the server has not started; see server.log")
+    return ""
 
 
 def make_gallery(directory: Path, n_rows: int) -> None:
@@ -273,15 +275,17 @@ def _browsing(what: str, server: Served) -> list[Row]:
     return found
 
 
-def _while_indexing(what: str, server: Served, bodies: Callable[[], Any], seconds: float = 20.0) -> list[Row]:
+def _while_indexing(what: str, server: Served, bodies: Callable[[], Any]) -> list[Row]:
     """Hurried users, then unhurried ones, without a job and while one runs."""
-    idle = [server.load(bodies, until=_after(seconds), pause_s=pause) for pause in (0.0, PAUSE_S)]
+    idle = [server.load(bodies, until=_after(LOAD_S), pause_s=pause) for pause in (0.0, PAUSE_S)]
     job = server.ask("POST", "/api/v1/jobs", {"kind": "index", "root": "files", "folder": ""})
-    while not server.get(f"/api/v1/jobs/{job['id']}")["done"]:
+    while not (told := server.get(f"/api/v1/jobs/{job['id']}"))["done"]:
+        if told["state"] != "running":
+            raise RuntimeError(f"the index job has {told['state']}: {told['message']}")
         time.sleep(0.1)
     found = []
     for name, before, pause in zip((f"{USERS} users", f"{USERS} unhurried users"), idle, (0.0, PAUSE_S), strict=True):
-        now = server.load(bodies, until=_after(seconds), pause_s=pause)
+        now = server.load(bodies, until=_after(LOAD_S), pause_s=pause)
         told = server.get(f"/api/v1/jobs/{job['id']}")
         ended = "" if told["state"] == "running" else f"; the job had ended ({told['state']}): index more --files"
         found.append(

@@ -18,6 +18,7 @@ import bench_encoder
 import bench_engines
 import bench_growth
 import bench_search
+import bench_web
 import run as benchmarks
 from cbmir.encoder import load_encoder
 from cbmir.index.twopass import coarse_of
@@ -189,3 +190,26 @@ def test_parts_can_be_chosen() -> None:
     assert benchmarks.chosen(None) == list(benchmarks.PARTS)
     with pytest.raises(SystemExit, match="there is no part 'speed'; the parts are decode, "):
         benchmarks.chosen("speed")
+
+
+@pytest.mark.long
+def test_the_benchmark_of_the_server_asks_a_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("uvicorn")
+    monkeypatch.setenv("CBMIR_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setattr(bench_web, "LOAD_S", 0.5)
+    monkeypatch.setattr(bench_web, "PAUSE_S", 0.1)
+    found = {row.what: row for row in bench_web.rows(n_rows=300, n_requests=60, n_files=400)}
+    assert [name for name in found if name.startswith("web 300: ")] == list(found)
+    assert "requests/s; bare search" in found["web 300: 50 users, k = 24"].measured
+    assert "files done" in found["web 300: 50 users while an index job runs"].measured
+
+
+def test_a_server_that_refuses_is_no_fast_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("uvicorn")
+    monkeypatch.setenv("CBMIR_KEY_FILE", str(tmp_path / "key"))
+    bench_web.make_gallery(tmp_path / "gallery", 100)
+    with bench_web.serving(tmp_path / "gallery", tmp_path) as server:
+        with pytest.raises(RuntimeError, match="404 Not Found"):
+            server.get("/api/v1/records/nobody")
+        with pytest.raises(ExceptionGroup):
+            server.load(lambda: {"ids": ["nobody"]}, n=50)
