@@ -16,7 +16,6 @@ from PIL import Image
 
 import hostile_files as hostile
 from cbmir.display import render
-from cbmir.errors import OUTCOMES
 from cbmir.gallery import Gallery
 from cbmir.images import read_image
 from cbmir.jobs import IndexSettings, index_into
@@ -82,7 +81,8 @@ def scans(tmp_path: Path) -> Path:
     stored = random.integers(0, 4096, (20, 16)).astype(np.uint16)
     ct = make_dicom(
         np.where(stored < 200, 63536, stored).astype(np.uint16), Modality="CT", RescaleSlope="1",
-        RescaleIntercept="-1024", PixelPaddingValue=63536, WindowCenter="40", WindowWidth="400", PixelSpacing=["0.5", "0.7"],
+        RescaleIntercept="-1024", PixelPaddingValue=63536, WindowCenter="40", WindowWidth="400",
+        PixelSpacing=["0.5", "0.7"],
     )  # fmt: skip
     save_dicom(folder / "ct.dcm", ct)
     save_dicom(folder / "dx.dcm", make_dicom(stored, bits_stored=12, PhotometricInterpretation="MONOCHROME1"))

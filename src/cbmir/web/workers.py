@@ -28,6 +28,7 @@ class Workers:
     """What jobs need (`hands`), for many threads."""
 
     def __init__(self) -> None:
+        self._ending = threading.Event()
         self._stack = ExitStack()
         self._files = self._stack.enter_context(StandingWorkers(N_READERS))
         self._network = self._stack.enter_context(
@@ -41,6 +42,7 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ending.set()
         self._stack.close()
 
     @contextmanager
@@ -84,7 +86,8 @@ class Workers:
                 self._files.start()
                 self._network.call(keep, encoder.wanted)
             except CbmirError as error:
-                LOG.error("the workers are not ready", exc_info=error)
+                if not self._ending.is_set():
+                    LOG.error("the workers are not ready", exc_info=error)
 
         thread = threading.Thread(target=start, name="cbmir-warm-up", daemon=True)
         thread.start()
