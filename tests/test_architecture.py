@@ -81,7 +81,7 @@ HOMES = {
 """Outside library -> the stages or modules that may import it."""
 
 MAX_LINES = 400
-MACHINE_PATH = re.compile(r"""(?<![\w.])/(work|root|home/\w|Users/\w|mnt/\w)|\b[A-Z]:\\\w""")
+MACHINE_PATH = re.compile(r"""(?<![\w.])/(work\b|root\b|home/\w|Users/\w|mnt/\w)|\b[A-Z]:\\\w""")
 UNFINISHED = re.compile(r"\b(" + "TO" + "DO|FIX" + r"ME)\b")
 
 
