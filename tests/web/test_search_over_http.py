@@ -182,7 +182,7 @@ def test_a_region_of_a_stored_image_is_looked_at_with_the_modality_of_its_record
         ({"series": "f" * 32}, 404, "There is no series"),
         ({"uploads": [{"upload": "x" * 43}]}, 404, "send the file again"),
         ({"k": 0}, 422, "Some fields"),
-        ({"k": 501}, 422, "k is 500 at most"),
+        ({"k": 501}, 422, "At most 500 hits"),
         ({"offset": -1}, 422, "Some fields"),
         ({"region": [0, 0, 0, 4]}, 422, "Some fields"),
         ({"region": [5, 5, 50, 50]}, 422, "The region is not a part of the picture"),

@@ -100,4 +100,4 @@ def document(told: dict[str, Any]) -> JSONResponse:
 
 
 def too_many(k: int, most: int) -> Problem:
-    return Problem(422, "Too many hits", f"k is {most} at most, not {k}; ask for the next page with offset.")
+    return Problem(422, "Too many hits", f"At most {most} hits are told at once, not {k}; ask for the next ones with offset.")
