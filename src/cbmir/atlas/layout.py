@@ -20,9 +20,9 @@ N_LANDMARKS = 2000
 PER_CLASS = 10
 """Landmarks that every class has at least, or all it has: a rare class else lies scattered among the others."""
 
-N_COMPONENTS = 128
-"""Features are compared along so many principal components: with 50 and 200 clusters in 256 dimensions the ten nearest
-share their class in 57 of 100, with 128 in all; on a trained encoder's 4096 features both tell classes as all do."""
+N_COMPONENTS = 256
+"""Features are compared along so many principal components. Of 200 clusters in 576 dimensions 128 lose some: on the map
+91 of 100 near images are of the same class, with 256 of them 99. Trained features need fewer, and time is no matter."""
 
 FEWEST = 30
 """Below so many images the first two components are the map: t-SNE has nothing to tell there."""
