@@ -205,6 +205,52 @@ def assert_alike(told: Any, expected: Any) -> None:
             assert told == expected
 
 
+# --- what a server may lack ---
+
+
+def test_without_the_key_no_file_is_read_and_its_place_is_not_told(
+    served: Path, ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = next(ward.rglob("*.dcm"))
+    with Gallery.open(served) as gallery:
+        first, second = gallery.ids()[:2]
+    monkeypatch.setenv("CBMIR_KEY_FILE", str(tmp_path / "nowhere.key"))
+    with running(served) as server, server.client() as client:
+        for answer in (
+            client.get(f"{API}/records/{first}/frame"),
+            client.get(f"{API}/records/{first}/thumbnail"),
+            client.post(f"{API}/uploads", files={"file": ("a", file.read_bytes())}),
+            client.post(f"{API}/search", json={"ids": [first], "region": [0, 0, 4, 4]}),
+            client.post(f"{API}/explain", json={"id": first, "hit": second}),
+        ):
+            assert "does not hold the key" in detail(answer, 409)
+            assert str(tmp_path) not in answer.text
+        assert client.post(f"{API}/search", json={"ids": [first]}).status_code == 200
+
+
+def test_without_its_encoder_a_gallery_is_searched_by_its_own_images(tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", per_class=2)
+    encoder = save_mobile(tmp_path / "encoder", classes=("disc", "stripes"))
+    settings = IndexSettings(workers=0, runtime="torch", precision="f32")
+    index_into(tmp_path / "g", [pictures], encoder_name=str(encoder), settings=settings)
+    with Gallery.open(tmp_path / "g") as gallery:
+        first, second = gallery.ids()[:2]
+    encoder.rename(tmp_path / "elsewhere")
+    with running(tmp_path / "g") as server, server.client() as client:
+        data = (pictures / "disc" / "00.png").read_bytes()
+        name = client.post(f"{API}/uploads", files={"file": ("a", data)}).json()["upload"]
+        for path, sent in (
+            ("search", {"uploads": [{"upload": name}]}),
+            ("search", {"ids": [first], "region": [0, 0, 9, 9]}),
+            ("explain", {"id": first, "hit": second}),
+        ):
+            answer = client.post(f"{API}/{path}", json=sent)
+            assert "The encoder of the gallery cannot be found" in detail(answer, 409)
+            assert str(tmp_path) not in answer.text
+        assert not client.get(f"{API}/gallery").json()["encoder"]["can"]["maps"]
+        assert client.post(f"{API}/search", json={"ids": [first], "gate": "hard"}).status_code == 200
+
+
 # --- reports ---
 
 

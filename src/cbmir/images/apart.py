@@ -81,7 +81,7 @@ class StandingWorkers:
         retires: bool = True,
         single: bool = True,
     ) -> None:
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._orders = Orders(_caught, (), memory_bytes, retires, single)
         self._seats = [_Seat() for _ in range(n)]
         self._free: queue.LifoQueue[_Seat] = queue.LifoQueue()  # the one used last is surely awake
@@ -133,7 +133,7 @@ class StandingWorkers:
                     return self._answer(worker)
                 except TimeoutError:
                     self._end(seat)
-                    return BadImage("timed_out", too_late(self._timeout_s))
+                    return BadImage("timed_out", too_late(self.timeout_s))
                 except (EOFError, OSError):
                     reason, had_worked = worker.cause_of_death(), worker.n_done > 0
                     self._end(seat)
@@ -170,7 +170,7 @@ class StandingWorkers:
 
     def _answer(self, worker: Worker[Any]) -> Any:
         """Raises TimeoutError when it is late, EOFError or OSError when it has died."""
-        if not worker.connection.poll(self._timeout_s):
+        if not worker.connection.poll(self.timeout_s):
             raise TimeoutError
         message = worker.connection.recv()
         if message == RETIRED:  # said after the task before, and heard too late

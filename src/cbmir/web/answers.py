@@ -9,9 +9,12 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 from starlette.responses import JSONResponse
 
+from ..errors import CbmirError
 from ..gallery import Gallery
 from ..jobs.frames import Shown
+from ..privacy import Pseudonyms, load_pseudonyms
 from ..types import Record
+from .logs import LOG
 from .models import FrameHeader
 from .problems import Problem, unknown
 from .security import Caller, allow
@@ -50,6 +53,21 @@ def known(gallery: Gallery, record_id: str) -> Record:
 def all_known(gallery: Gallery, ids: Sequence[str]) -> None:
     if missing := set(ids) - gallery.records(list(dict.fromkeys(ids))).keys():
         unknown(f"image {min(missing)} in the gallery")
+
+
+def key_of(gallery: Gallery) -> Pseudonyms:
+    """Raises Problem where the server does not hold the key of the gallery: without it no file is found."""
+    try:
+        pseudonyms = load_pseudonyms(make=False)
+        gallery.check_pseudonyms(pseudonyms)
+    except CbmirError as error:
+        LOG.warning("the key of the gallery is not at hand", exc_info=error)
+        raise Problem(
+            409,
+            "No key",
+            "The server does not hold the key of the gallery, without which it can read no file; tell whoever runs it.",
+        ) from None
+    return pseudonyms
 
 
 def etag_of(*parts: object) -> str:
@@ -100,4 +118,6 @@ def document(told: dict[str, Any]) -> JSONResponse:
 
 
 def too_many(k: int, most: int) -> Problem:
-    return Problem(422, "Too many hits", f"At most {most} hits are told at once, not {k}; ask for the next ones with offset.")
+    return Problem(
+        422, "Too many hits", f"At most {most} hits are told at once, not {k}; ask for the next ones with offset."
+    )

@@ -69,11 +69,11 @@ class Workers:
             return self._files.call(work, task, *arguments)
 
     def encoder_of(self, gallery: Gallery, name: str | None = None) -> RemoteEncoder:
-        """Raises as jobs.encoder_of, which is asked once for each encoder a gallery has."""
+        """Raises Problem when it is no longer there, or cannot be read. It is looked for once."""
         known, card = self._known, gallery.encoder
         if known is None or (known.fingerprint, known.wanted.name) != (card.fingerprint, name or card.path):
             wanted = Wanted(name or card.path, card.precision, card.masked)
-            known = self._known = RemoteEncoder(encoder_of(gallery, name), wanted, self._ask)
+            known = self._known = RemoteEncoder(_found(gallery, name), wanted, self._ask)
         return known
 
     def warm_up(self, desk: Desk) -> threading.Thread:
@@ -85,7 +85,7 @@ class Workers:
                     encoder = self.encoder_of(gallery)
                 self._files.start()
                 self._network.call(keep, encoder.wanted)
-            except CbmirError as error:
+            except (CbmirError, Problem) as error:
                 if not self._ending.is_set():
                     LOG.error("the workers are not ready", exc_info=error)
 
@@ -104,6 +104,20 @@ def _told_when_busy() -> Iterator[None]:
         yield
     except Busy as error:
         raise _busy(str(error)) from None
+
+
+def _found(gallery: Gallery, name: str | None) -> Any:
+    """Where it should be is nobody's business."""
+    try:
+        return encoder_of(gallery, name)
+    except CbmirError as error:
+        LOG.warning("the encoder of the gallery is not there", exc_info=error)
+        raise Problem(
+            409,
+            "No encoder",
+            "The encoder of the gallery cannot be found or read: only its own images can be searched by; tell whoever "
+            "runs the server.",
+        ) from None
 
 
 def _busy(sentence: str) -> Problem:

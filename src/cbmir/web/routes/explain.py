@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from ...jobs import Asked, explain_hit
-from ..answers import Reader, all_known, document
+from ..answers import Reader, all_known, document, key_of
 from ..audit import ids_only, note
 from ..context import context_of
 from ..models import ExplainRequest, ExplanationTold, rectangle
@@ -29,5 +29,6 @@ def explain(request: Request, caller: Reader, asked: ExplainRequest) -> JSONResp
     )
     with context.desk.gallery() as gallery:
         all_known(gallery, [*ids, asked.hit])
+        key_of(gallery)
         explanation = explain_hit(gallery, start, asked.hit, checked=asked.check, hands=context.workers.hands)
     return document(explanation.as_dict())

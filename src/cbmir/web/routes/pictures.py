@@ -10,8 +10,7 @@ from ...errors import BadGallery
 from ...jobs.frames import Shown, shown
 from ...jobs.searching import stored_ref
 from ...jobs.thumbnails import Side, thumbnail
-from ...privacy import load_pseudonyms
-from ..answers import OCTETS, WEBP, Reader, etag_of, frame_response, kept, known, unchanged
+from ..answers import OCTETS, WEBP, Reader, etag_of, frame_response, kept, key_of, known, unchanged
 from ..context import context_of
 from ..models import Id
 
@@ -30,7 +29,7 @@ def small(request: Request, _: Reader, record_id: Id, size: Size = "256", v: Ver
         etag = etag_of(record.id, record.pixel_digest, size)
         if (same := unchanged(request, etag)) is not None:
             return same
-        pseudonyms = load_pseudonyms(make=False)
+        pseudonyms = key_of(gallery)
         picture = thumbnail(gallery, context.thumbnails, pseudonyms, record.id, SIDES[size], context.workers.read)
     return Response(picture, headers=kept(etag), media_type="image/webp")
 
@@ -44,7 +43,7 @@ def frame(request: Request, _: Reader, record_id: Id, v: Version = None) -> Resp
         etag = etag_of(record.id, record.pixel_digest)
         if (same := unchanged(request, etag)) is not None:
             return same
-        pseudonyms = load_pseudonyms(make=False)
+        pseudonyms = key_of(gallery)
         wanted = stored_ref(gallery, record, pseudonyms)
         masked, n_frames = gallery.encoder.masked, len(gallery.store.of_same_file(record.id))
     found: Shown = context.workers.read(shown, wanted, masked, pseudonyms)

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 
 from ...confidence import farthest_usual, scores
-from ...errors import CbmirError, UsageError
+from ...errors import UsageError
 from ...gallery import Gallery
 from ...rerank import reranking_of
 from ...types import RERANKS, Record, Rerank
@@ -27,6 +27,7 @@ from ..models import (
     Slice,
     record_told,
 )
+from ..problems import Problem
 
 router = APIRouter(tags=["gallery"])
 PAGE_NOTE = "Research use only. Not for diagnosis."
@@ -84,7 +85,7 @@ def _has_maps(opened: Gallery, context: Context) -> bool:
     """Not where the encoder is no longer there: what needs it says so."""
     try:
         return context.workers.encoder_of(opened).has_maps
-    except CbmirError:
+    except Problem:
         return False
 
 

@@ -11,7 +11,7 @@ from ...gallery import Gallery, Query
 from ...jobs import Asked, search_images
 from ...types import Ranking
 from ...where import parse
-from ..answers import Reader, all_known, document, too_many
+from ..answers import Reader, all_known, document, key_of, too_many
 from ..audit import ids_only, note
 from ..context import Context, context_of
 from ..models import SearchRequest, SearchTold, rectangle
@@ -57,6 +57,8 @@ def found(request: Request, caller: Caller, asked: SearchRequest) -> tuple[Ranki
 def _searched(context: Context, start: Asked, query: Query) -> tuple[Ranking, int | None]:
     with context.desk.gallery() as gallery:
         _check(gallery, start, query)
+        if start.files or start.region:
+            key_of(gallery)
         return search_images(gallery, start, query, context.workers.hands)
 
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 
 from ...jobs.frames import Shown, shown
 from ...jobs.thumbnails import draw_thumbnails
-from ...privacy import Pseudonyms, load_pseudonyms
-from ..answers import OCTETS, WEBP, Reader, etag_of, frame_response, kept, unchanged
+from ...privacy import Pseudonyms
+from ..answers import OCTETS, WEBP, Reader, etag_of, frame_response, kept, key_of, unchanged
 from ..context import Context, context_of
 from ..models import FrameNumber, UploadName, UploadTold
 from ..uploads import Upload
@@ -92,7 +92,5 @@ def _masks(context: Context) -> bool:
 
 def _pseudonyms(context: Context) -> Pseudonyms:
     """Those of the gallery: an upload that is in it has its id."""
-    pseudonyms = load_pseudonyms(make=False)
     with context.desk.gallery() as gallery:
-        gallery.check_pseudonyms(pseudonyms)
-    return pseudonyms
+        return key_of(gallery)
