@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cbmir.closing import fit_head, within_class_whitening
+from cbmir.closing import fit_head, leading_directions, projection, within_class_whitening
 from cbmir.metric_learning import UNKNOWN
 
 
@@ -35,6 +35,21 @@ def test_a_small_class_counts_as_a_large_one() -> None:
     few = within_class_whitening(np.concatenate([small, large]), np.array([0, 0, 1, 1]), 0.0)
     many = within_class_whitening(np.concatenate([small, *[large] * 50]), np.array([0, 0] + [1] * 100), 0.0)
     np.testing.assert_allclose(few, many, atol=1e-12)
+
+
+def test_the_directions_with_most_in_them_are_kept_and_every_class_has_one_voice() -> None:
+    """Class 0 lies at 3 along x, with a hundred images; class 1 at 4 along y, with two; z is nobody's."""
+    features = np.concatenate([np.tile([3.0, 0, 0], (100, 1)), np.tile([0.0, 4, 0], (2, 1))])
+    kept = leading_directions(features, np.repeat([0, 1], [100, 2]), 2)
+    np.testing.assert_allclose(np.abs(kept), [[0, 1, 0], [1, 0, 0]], atol=1e-12)
+
+
+def test_the_projection_centres_between_the_classes_and_tells_them_apart() -> None:
+    pooled = np.array([[0, 0, 5], [0, 2, 5], [4, 0, 5], [4, 2, 5]], np.float32)
+    matrix, centre = projection(pooled, np.repeat([0, 1], 2), 1, 0.5)
+    assert centre.tolist() == [2, 1, 5]
+    places = (pooled - centre) @ matrix.T
+    assert places.ravel() / places[0, 0] == pytest.approx([1, 1, -1, -1])
 
 
 def test_a_head_learns_what_a_line_can_tell() -> None:

@@ -19,7 +19,7 @@ def drawn_maps(generator: np.random.Generator, p: float, side: int) -> tuple[Map
     weight, bias = generator.normal(size=(3, 5)).astype(np.float32), generator.normal(size=3).astype(np.float32)
     values = [np.maximum(generator.normal(size=(5, side, side)), 1e-6).astype(np.float32) for _ in range(2)]
     finer = [np.maximum(generator.normal(size=(5, 2 * side, 2 * side)), 1e-6).astype(np.float32) for _ in range(2)]
-    query, hit = (Maps(of_one, p, weight, bias) for of_one in values)
+    query, hit = (Maps(of_one, np.full(5, p), weight, bias) for of_one in values)
     return query, hit, finer
 
 
@@ -46,15 +46,20 @@ def test_each_map_sums_to_the_similarity(seed: int, p: float, side: int, finer: 
 def test_a_place_has_its_share_of_each_channel() -> None:
     """Two channels, two places, the plain mean: u = (2, 1), W = 1, and the hit is like the first channel only."""
     weight, bias = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
-    query = look(Maps(np.array([[[1, 3]], [[1, 1]]], np.float32), 1, weight, bias))
-    maps = Maps(np.array([[[5, 5]], [[0.0, 0.0]]], np.float32) + np.float32(1e-9), 1, weight, bias)
+    query = look(Maps(np.array([[[1, 3]], [[1, 1]]], np.float32), np.ones(2, np.float32), weight, bias))
+    maps = Maps(np.array([[[5, 5]], [[0.0, 0.0]]], np.float32) + np.float32(1e-9), np.ones(2, np.float32), weight, bias)
     found = alike(query, look(maps), maps)
     assert found.query == pytest.approx(np.array([[0.5, 1.5]]) / 5**0.5, abs=1e-6)
     assert found.hit == pytest.approx(np.array([[1, 1]]) / 5**0.5, abs=1e-6)
 
 
 def test_the_bias_is_everybodys_alike() -> None:
-    maps = Maps(np.full((1, 1, 4), 1e-6, np.float32), 3, np.zeros((2, 1), np.float32), np.array([3, 4], np.float32))
+    maps = Maps(
+        np.full((1, 1, 4), 1e-6, np.float32),
+        np.full(1, 3.0, np.float32),
+        np.zeros((2, 1), np.float32),
+        np.array([3, 4], np.float32),
+    )
     found = alike(look(maps), look(maps), maps)
     assert found.query == pytest.approx(np.full((1, 4), 1 / 4))
 
@@ -62,8 +67,8 @@ def test_the_bias_is_everybodys_alike() -> None:
 @pytest.mark.parametrize("p", [1, 3, 500])
 def test_a_great_power_neither_overflows_nor_vanishes(p: float) -> None:
     values = np.array([[[1e-6, 2e-6]], [[3, 6]]], np.float32)
-    assert shares(values, p) == pytest.approx(np.broadcast_to([[[1, 2.0**p]]], (2, 1, 2)) / (1 + 2.0**p))
-    assert pool(values, p)[1] / pool(values, p)[0] == pytest.approx(3e6)
+    assert shares(values, np.full(2, p)) == pytest.approx(np.broadcast_to([[[1, 2.0**p]]], (2, 1, 2)) / (1 + 2.0**p))
+    assert pool(values, np.full(2, p))[1] / pool(values, np.full(2, p))[0] == pytest.approx(3e6)
 
 
 def test_spreading_keeps_sums_and_is_linear_between_the_middles() -> None:

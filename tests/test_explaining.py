@@ -87,13 +87,15 @@ def test_both_run_times_give_the_same_maps_of_any_size(toy: Path) -> None:
 
 
 def test_the_networks_own_maps_pool_as_is_told_of_them(tmp_path: Path) -> None:
-    network = build({"kind": "mobile", "side": 64, "channels": 3, "n_classes": 2, "n_modalities": 2, "dim": 8})
+    network = build(
+        {"kind": "mobile", "side": 64, "channels": 3, "n_classes": 2, "n_modalities": 2, "bodies": 2, "dim": 8}
+    )
     network.initialise(torch.Generator().manual_seed(24))
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64)).astype(np.float32))
     with torch.inference_mode():
         main, maps = network.eval()(images)[0], network.maps(images)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    told = Maps(maps[0].numpy(), float(weights["p"]), weights["project.weight"], weights["project.bias"])
+    told = Maps(maps[0].numpy(), np.repeat(weights["p"], 1280), weights["project.weight"], weights["project.bias"])
     assert look(told).features == pytest.approx(main[0].numpy(), abs=1e-5)
 
 

@@ -38,11 +38,11 @@ class Toy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.project = nn.Linear(3, 8), nn.Linear(8, 8)
+        self.bodies, self.project = nn.Linear(3, 8), nn.Linear(8, 8)
         self.classes, self.modalities = nn.Linear(8, 2), nn.Linear(8, 1)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        main = nn.functional.normalize(self.project(self.body(images.mean((2, 3)) / 255)), dim=1)
+        main = nn.functional.normalize(self.project(self.bodies(images.mean((2, 3)) / 255)), dim=1)
         return main, self.classes(main).log_softmax(1)
 
 

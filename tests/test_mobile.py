@@ -44,7 +44,7 @@ def test_the_last_map_has_a_place_for_every_32_pixels(network: Any, side: int, p
 
 
 def test_generalised_mean_pooling_is_between_mean_and_maximum(network: Any) -> None:
-    maps = torch.tensor([1.0, 2.0, 3.0, 6.0]).reshape(1, 1, 2, 2)
+    maps = torch.tensor([1.0, 2.0, 3.0, 6.0]).reshape(1, 1, 2, 2).expand(1, CHANNELS, 2, 2)
     pooled = {p: _pooled(network, maps, p) for p in (1.0, 3.0, 30.0)}
     assert pooled[1.0] == pytest.approx(3)
     assert pooled[3.0] == pytest.approx(((1 + 8 + 27 + 216) / 4) ** (1 / 3))
@@ -55,7 +55,7 @@ def _pooled(network: Any, maps: torch.Tensor, p: float) -> float:
     kept = network.p.data.clone()
     network.p.data.fill_(p)
     try:
-        return float(network.pool(maps).detach())
+        return float(network.pool(maps).detach()[0, 0])
     finally:
         network.p.data.copy_(kept)
 
@@ -77,6 +77,19 @@ def test_what_is_folded_fits_the_network_without_normalisations() -> None:
     made = Mobile(3, 2, dim=8, norm=True)
     made.fold()
     assert Mobile(3, 2, dim=8).load_state_dict(made.state_dict())
+
+
+def test_two_bodies_see_as_each_alone_side_by_side() -> None:
+    alone = [Mobile(3, 2, dim=8), Mobile(3, 2, dim=8)]
+    for seed, one in enumerate(alone):
+        one.initialise(torch.Generator().manual_seed(seed))
+        one.p.data.fill_(2.0 + seed)
+    both = Mobile(3, 2, bodies=2, dim=8)
+    both.take_bodies(alone)
+    with torch.no_grad():
+        seen = both.eval().pool(both.maps(some_images()))
+        each = [one.eval().pool(one.maps(some_images())) for one in alone]
+    torch.testing.assert_close(seen, torch.cat(each, dim=1))
 
 
 def test_it_sees_three_channels() -> None:

@@ -1,9 +1,10 @@
 """Closing a compact network: projection and heads fitted once more, on the pictures as they are.
 
-While it is trained a network sees augmented pictures in even batches. At the end the main layer is centred and the
-directions in which images of one class differ are made small (within-class covariance normalisation: Hatch, Kajarekar
-and Stolcke 2006), and the heads, one linear layer each, are fitted to what the main layer then is. All in closed form
-or to convergence, so that the result depends on the order of nothing.
+While it is trained a body sees augmented pictures in even batches, under a projection of its own. At the end the
+pooled channels of all bodies are centred, the directions in which images of one class differ are made small
+(within-class covariance normalisation: Hatch, Kajarekar and Stolcke 2006), and those that hold the most are kept as the
+main layer; the heads, one linear layer each, are fitted to that. All in closed form or to convergence, so that the
+result depends on the order of nothing.
 """
 
 from __future__ import annotations
@@ -42,27 +43,48 @@ def pooled_features(network: Any, images: MetricSet) -> Float32:
 def close(network: Any, training: MetricSet, recipe: MetricRecipe, seed: int) -> None:
     """Fit projection and heads of a folded network in place."""
     pooled = pooled_features(network, training)
-    with torch.no_grad():
-        weight, bias = network.project.weight.double().cpu().numpy(), network.project.bias.double().cpu().numpy()
-    projected = pooled @ weight.T + bias
     labelled = training.classes != UNKNOWN
-    matrix = within_class_whitening(projected[labelled], training.classes[labelled], recipe.shrinkage)
-    centre = _mean_of_classes(projected[labelled], training.classes[labelled])
+    matrix, centre = projection(pooled[labelled], training.classes[labelled], recipe.dim, recipe.shrinkage)
     with torch.no_grad():
-        network.project.weight.copy_(torch.from_numpy(matrix @ weight))
-        network.project.bias.copy_(torch.from_numpy(matrix @ (bias - centre)))
+        network.project.weight.copy_(torch.from_numpy(matrix))
+        network.project.bias.copy_(torch.from_numpy(-matrix @ centre))
         main = F.normalize(network.project(torch.from_numpy(pooled).to(network.p.device)), dim=1)
     for head, numbers in ((network.classes, training.classes), (network.modalities, training.modalities)):
         fit_head(head, main, numbers, recipe.head_decay)
 
 
-def _mean_of_classes(features: Float64, classes: Int) -> Float64:
+def projection(pooled: Float32, classes: Int, dim: int, shrinkage: float) -> tuple[Float64, Float64]:
+    """(dim, channels) and the centre (channels,): whitened within classes, then the `dim` directions with most in them.
+
+    pooled: (n, channels); classes: (n,).
+    """
+    centre = _mean_of_classes(pooled, classes)
+    whitening = within_class_whitening(pooled, classes, shrinkage)
+    directions = leading_directions((pooled - centre) @ whitening, classes, dim)
+    return directions @ whitening, centre
+
+
+def leading_directions(features: Float64, classes: Int, dim: int) -> Float64:
+    """(dim, channels), orthonormal: those of the largest mean square, of which every class has the same share."""
+    moment = np.mean([_moment(features[classes == number]) for number in np.unique(classes)], axis=0)
+    _, axes = np.linalg.eigh(moment)
+    found: Float64 = axes[:, ::-1][:, :dim].T
+    return found
+
+
+def _moment(features: Float64) -> Float64:
+    found: Float64 = features.T @ features / len(features)
+    return found
+
+
+def _mean_of_classes(features: Float32, classes: Int) -> Float64:
     """The mean of the class means: a large class counts as a small one."""
-    mean: Float64 = np.mean([features[classes == number].mean(axis=0) for number in np.unique(classes)], axis=0)
+    means = [features[classes == number].mean(axis=0, dtype=np.float64) for number in np.unique(classes)]
+    mean: Float64 = np.mean(means, axis=0)
     return mean
 
 
-def within_class_whitening(features: Float64, classes: Int, shrinkage: float) -> Float64:
+def within_class_whitening(features: Float32 | Float64, classes: Int, shrinkage: float) -> Float64:
     """(dim, dim), symmetric: W^-1/2 of W = (1 - s) within + s trace(within) / dim I, scaled to a mean gain of 1.
 
     features: (n, dim); classes: (n,). within: the mean of the classes' covariances. s of 1 changes nothing.
@@ -71,8 +93,8 @@ def within_class_whitening(features: Float64, classes: Int, shrinkage: float) ->
     within = np.zeros((dim, dim))
     present = np.unique(classes)
     for number in present:
-        rest = features[classes == number]
-        rest = rest - rest.mean(axis=0)
+        rest = features[classes == number].astype(np.float64)
+        rest -= rest.mean(axis=0)
         within += rest.T @ rest / len(rest) / len(present)
     level = float(np.trace(within) / dim) or 1.0  # 0: every class is one point
     shrunk = (1 - shrinkage) * within + shrinkage * level * np.eye(dim)

@@ -1,9 +1,10 @@
 """Training the compact encoder (recipe `ours`): what it starts from, what it is fitted to, how it is closed.
 
-1. Start: an encoder of this kind (its body; its heads are drawn anew where the classes differ), an ImageNet
+1. Start: an encoder of this kind (its bodies; its heads are drawn anew where the classes differ), an ImageNet
    MobileNetV2 in ONNX, or nothing.
-2. Fit the whole network by metric_learning.py. With `freeze`, not at all.
-3. Close: on the pooled features of the training images as they are, fit the projection and the heads (closing.py).
+2. Fit each body, with a projection and heads of its own, by metric_learning.py. With `freeze`, not at all.
+3. Close: on the pooled features of the training images as they are, fit the projection of all bodies together, and the
+   heads (closing.py).
 """
 
 from __future__ import annotations
@@ -133,21 +134,27 @@ def train_compact(
         "n_modalities": len(modalities),
         "dim": recipe.dim,
     }
-    network, told = _started(architecture, start, seed)
+    started = _Start.of(start)
     training, names = _metric_set(labelled, labelled.rows("training"), modalities)
     log: list[dict[str, float]] = []
-    if not freeze:
-        log = fit(
-            network,
-            MetricLearning(training, recipe, seed),
-            recipe,
-            run_dir,
-            seed=seed,
-            data=json.dumps([labelled.packed.identity, architecture, told]),
+    alone = started.as_it_is(architecture, seed) if freeze else []
+    for number, own in enumerate(() if freeze else recipe.bodies):
+        body = started.body(architecture, number, seed)
+        log += fit(
+            body,
+            MetricLearning(training, own, seed + number),
+            own,
+            run_dir / f"body-{number + 1}",
+            seed=seed + number,
+            data=json.dumps([labelled.packed.identity, architecture, started.told]),
             device=device,
             on_progress=on_progress,
         )
-    network.fold()
+        body.fold()
+        alone.append(body)
+    architecture["bodies"] = len(alone)
+    network = build(architecture)
+    network.take_bodies(alone)
     close(network, training, recipe, seed)
     entries: dict[str, Any] = {
         "architecture": architecture,
@@ -157,7 +164,7 @@ def train_compact(
         "training": {
             "recipe": recipe.as_dict(),
             "seed": seed,
-            "start": told,
+            "start": started.told,
             "freeze": freeze,
             "n_training": len(training),
             "n_validation": len(labelled.rows("validation")),
@@ -170,25 +177,42 @@ def train_compact(
     return {name: tensor.detach().cpu().half() for name, tensor in network.state_dict().items()}, entries
 
 
-def _started(architecture: Mapping[str, Any], start: str | None, seed: int) -> tuple[Any, dict[str, str] | None]:
-    """The network before its first step, and what it started from, by hash."""
-    generator = torch.Generator().manual_seed(seed)
-    if start is None:
-        network = build({**architecture, "norm": True})
-        network.initialise(generator)
-        return network, None
-    network = build(architecture)
-    network.initialise_heads(generator)
-    if _is_onnx(start):
-        start_from_onnx(network, Path(start))
-        return network, {"onnx_sha256": file_sha256(Path(start))}
-    encoder = _encoder_of(start)
-    earlier = load_network(encoder.files).state_dict()
-    own = network.state_dict()
-    network.load_state_dict(
-        {name: earlier[name] if earlier[name].shape == own[name].shape else own[name] for name in own}
-    )
-    return network, {"encoder": encoder.name, "weights_sha256": encoder.weights_sha256}
+@dataclass(frozen=True)
+class _Start:
+    """What bodies start from. told: it, by hash; encoder: None for an ONNX file, or for nothing."""
+
+    told: dict[str, str] | None
+    onnx: Path | None = None
+    encoder: NetworkEncoder | None = None
+
+    @classmethod
+    def of(cls, start: str | None) -> _Start:
+        if start is None:
+            return cls(None)
+        if _is_onnx(start):
+            return cls({"onnx_sha256": file_sha256(Path(start))}, onnx=Path(start))
+        encoder = _encoder_of(start)
+        return cls({"encoder": encoder.name, "weights_sha256": encoder.weights_sha256}, encoder=encoder)
+
+    def as_it_is(self, architecture: Mapping[str, Any], seed: int) -> list[Any]:
+        """Every body there is."""
+        n_bodies = 1 if self.encoder is None else self.encoder.architecture["bodies"]
+        return [self.body(architecture, number, seed) for number in range(n_bodies)]
+
+    def body(self, architecture: Mapping[str, Any], number: int, seed: int) -> Any:
+        """A network of one body, before its first step; from an encoder of fewer bodies its last one once more."""
+        generator = torch.Generator().manual_seed(seed + number)
+        if self.told is None:
+            network = build({**architecture, "norm": True})
+            network.initialise(generator)
+            return network
+        network = build(architecture)
+        network.initialise_heads(generator)
+        if self.onnx is not None:
+            start_from_onnx(network, self.onnx)
+        if self.encoder is not None:
+            network.start_from(load_network(self.encoder.files), number)
+        return network
 
 
 def _metric_set(labelled: Labelled, rows: Int, modalities: Sequence[str]) -> tuple[MetricSet, list[str]]:

@@ -48,11 +48,11 @@ class Maps:
     """A network's last feature maps, and what it makes its first layer of.
 
     values: float32 (n, C, h, w), above 0; the layer is weight @ (mean over places of values^p)^(1/p) + bias, divided by
-    its length. weight: (dim, C); bias: (dim,).
+    its length. p: (C,), of each channel; weight: (dim, C); bias: (dim,).
     """
 
     values: Float32
-    p: float
+    p: Float32
     weight: Float32
     bias: Float32
 
@@ -130,7 +130,7 @@ class NetworkEncoder:
     weights_sha256: str
     arithmetic: Arithmetic
     _opened: Runtime | None = field(default=None, repr=False)
-    _mapping: tuple[Runtime, float, Float32, Float32] | None = field(default=None, repr=False)
+    _mapping: tuple[Runtime, Float32, Float32, Float32] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -164,7 +164,7 @@ class NetworkEncoder:
             raise no_maps(self)
         if self._mapping is None:
             p, weight, bias = load_arrays(self.files, ("p", "project.weight", "project.bias"))
-            self._mapping = open_runtime(self.files, self.arithmetic, "maps"), float(p), weight, bias
+            self._mapping = open_runtime(self.files, self.arithmetic, "maps"), _of_channels(p, weight), weight, bias
         runtime, power, weight, bias = self._mapping
         return Maps(runtime(batch)[0], power, weight, bias)
 
@@ -269,6 +269,11 @@ def save_encoder(
         "training": dict(training),
     }
     write_json(directory / "encoder.json", saved)
+
+
+def _of_channels(p: Float32, weight: Float32) -> Float32:
+    """The power of each body, for each of its channels."""
+    return np.repeat(p.ravel(), weight.shape[1] // p.size)
 
 
 def no_maps(encoder: Encoder) -> BadEncoder:

@@ -75,16 +75,16 @@ def look(maps: Maps, finer: Float32 | None = None) -> Looked:
     return Looked(pooled, found, projected / length, length)
 
 
-def pool(values: Float32, p: float) -> Float:
-    """(C, h, w) to (C,): the generalised mean of each channel."""
+def pool(values: Float32, p: Float32) -> Float:
+    """(C, h, w) to (C,): the generalised mean of each channel. p: (C,)."""
     largest = values.max(axis=(1, 2)).astype(np.float64)  # taken out first, or a power would overflow
-    means = ((values / largest[:, None, None]) ** p).mean(axis=(1, 2))
+    means = ((values / largest[:, None, None]) ** p[:, None, None]).mean(axis=(1, 2))
     return np.asarray(largest * means ** (1 / p))
 
 
-def shares(values: Float32, p: float) -> Float:
-    """(C, h, w): what each place has of its channel's sum of powers."""
-    powers = (values / values.max(axis=(1, 2), keepdims=True).astype(np.float64)) ** p
+def shares(values: Float32, p: Float32) -> Float:
+    """(C, h, w): what each place has of its channel's sum of powers. p: (C,)."""
+    powers = (values / values.max(axis=(1, 2), keepdims=True).astype(np.float64)) ** p[:, None, None]
     return np.asarray(powers / powers.sum(axis=(1, 2), keepdims=True))
 
 

@@ -85,8 +85,8 @@ class MetricLearning:
         return digest.hexdigest()
 
     def optimizer(self, network: torch.nn.Module) -> torch.optim.Optimizer:
-        """AdamW; the heads, and what only the losses have, learn faster than the body."""
-        body = list(network.get_submodule("body").parameters())
+        """AdamW; the heads, and what only the losses have, learn faster than the bodies."""
+        body = list(network.get_submodule("bodies").parameters())
         known = {id(parameter) for parameter in body}
         heads = [parameter for parameter in network.parameters() if id(parameter) not in known]
         own = list(self.learned.parameters())

@@ -95,17 +95,19 @@ class DcnnRecipe(Recipe):
 class MetricRecipe(Recipe):
     """For the compact network (networks/mobile.py), trained to rank. See metric_learning.py for the losses.
 
-    epoch_images: images of an epoch, 0 for as many as there are. side: of the pictures it is trained on; they are
-    packed, and later encoded, at `packed` pixels a side. dim: of the main layer. heads: the heads learn so many times
+    epochs: of the first body; second_epochs: of another one, trained by itself, 0 for none. epoch_images: images of an
+    epoch, 0 for as many as there are. side: of the pictures it is trained on; they are packed, and later encoded, at
+    `packed` pixels a side. dim: of the main layer. heads: the heads learn so many times
     faster than the body. metric: the loss on distances, weighed by `metric_weight`; temperature: its own. finding,
     modality: weights of the finer labels' and the modality's losses. augment: strength. shrinkage, head_decay: see
     closing.py.
     """
 
+    second_epochs: int = 0
     epoch_images: int = 0
-    side: int = 128
+    side: int = 112
     packed: int = 160
-    dim: int = 256
+    dim: int = 512
     heads: float = 5.0
     metric: Literal["none", "supcon", "multi-similarity", "proxy-anchor"] = "supcon"
     metric_weight: float = 1.0
@@ -117,10 +119,24 @@ class MetricRecipe(Recipe):
     shrinkage: float = 0.3
     head_decay: float = 1e-4
 
+    @property
+    def bodies(self) -> tuple[MetricRecipe, ...]:
+        """Of each body, as if it were alone. The average of the second one's weights is over as large a part of its
+        training.
+        """
+        first = replace(self, second_epochs=0)
+        if not self.second_epochs:
+            return (first,)
+        forgets = min(1.0, (1 - self.average) * self.epochs / self.second_epochs)
+        average = self.average and 1 - forgets
+        warmup = min(self.warmup_epochs, self.second_epochs)
+        return first, replace(first, epochs=self.second_epochs, average=average, warmup_epochs=warmup)
+
     def _ranges(self) -> list[tuple[str, bool]]:
         return [
             *super()._ranges(),
             ("batch_size", self.batch_size % GROUP == 0),
+            ("second_epochs", self.second_epochs >= 0),
             ("epoch_images", self.epoch_images >= 0),
             ("side", 32 <= self.side <= 512),
             ("packed", 32 <= self.packed <= 512),
@@ -188,8 +204,9 @@ OURS = MetricRecipe(
     weight_decay=1e-4,
     schedule="cosine",
     warmup_epochs=0.2,
-    epochs=10,
-    average=0.998,
+    epochs=7,
+    second_epochs=2,
+    average=0.996,
     clip=5.0,
 )
 

@@ -123,7 +123,7 @@ def train(
         )
     calibration = _calibration(trained, run_dir / "calibrating")
     save_encoder(out, trained.tensors, calibration=calibration, **trained.entries)
-    for leftover in (*run_dir.glob("images.*"), *run_dir.glob("packed.*"), *run_dir.glob("checkpoint.*")):
+    for leftover in (*run_dir.glob("images.*"), *run_dir.glob("packed.*"), *run_dir.rglob("checkpoint.*")):
         leftover.unlink()  # also the .new of a run that was killed while writing
     record = trained.entries["training"]
     return TrainReport(

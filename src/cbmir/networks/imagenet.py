@@ -14,7 +14,7 @@ from .mobile import Mobile
 
 @torch.no_grad()
 def start_from_onnx(network: Mobile, file: Path) -> None:
-    """Take the weights of every convolution of the body from an ONNX file, in the order of its graph.
+    """Take the weights of every convolution of the only body from an ONNX file, in the order of its graph.
 
     Its normalisations have to be folded into the convolutions, its input x / 128 - 1, as TensorFlow's own file has it.
     Raises BadEncoder for a file that cannot be read or is of another network.
@@ -29,7 +29,7 @@ def start_from_onnx(network: Mobile, file: Path) -> None:
         raise BadEncoder(f"{file.name} cannot be read as ONNX.") from error
     constants = {tensor.name: tensor for tensor in graph.initializer}
     found = [node for node in graph.node if node.op_type == "Conv"]
-    wanted = [module for module in network.body.modules() if isinstance(module, nn.Conv2d)]
+    wanted = [module for module in network.bodies[0].modules() if isinstance(module, nn.Conv2d)]
     if len(found) < len(wanted):
         raise BadEncoder(f"{file.name} is not a MobileNetV2: it has {len(found)} convolutions, not {len(wanted)}.")
     for conv, node in zip(wanted, found, strict=False):  # the last one of the file is its classifier

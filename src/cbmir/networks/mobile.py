@@ -1,12 +1,15 @@
-"""The compact encoder: a MobileNetV2 body, generalised-mean pooling, one main layer of unit length, two small heads.
+"""The compact encoder: MobileNetV2 bodies, generalised-mean pooling, one main layer of unit length, two small heads.
 
-The body is that of Sandler et al. 2018 (MobileNetV2: inverted residuals and linear bottlenecks, table 2), width 1, with
-the padding of its TensorFlow original, so that ImageNet weights fit. Its normalisations are folded into the
-convolutions; a body trained from nothing has them until `fold` takes them away.
+Several bodies look at a picture each by itself, and their channels stand side by side. A body is that of Sandler et al.
+2018 (MobileNetV2: inverted residuals and linear bottlenecks, table 2), width 1, with the padding of its TensorFlow
+original, so that ImageNet weights fit. Its normalisations are folded into the convolutions; one trained from nothing
+has them until `fold` takes them away.
 Pooling: Radenovic et al. 2018 (Fine-tuning CNN image retrieval with no human annotation, section 3.2).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +18,7 @@ from torch.nn import functional as F
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, repetitions and first stride of each group of blocks."""
 CHANNELS = 1280
-"""Of the last feature map; its side is the picture's, divided by 32."""
+"""Of the last feature map of a body; its side is the picture's, divided by 32."""
 SMALLEST = 1e-6
 """Feature maps are clipped here before their power."""
 HEAD_SCALE = 16.0
@@ -84,17 +87,26 @@ def body(*, norm: bool) -> nn.Sequential:
 
 
 class Mobile(nn.Module):
-    """n_classes, n_modalities: outputs of the heads. dim: of the main layer. norm: for training from nothing."""
+    """n_classes, n_modalities: outputs of the heads. bodies: how many. dim: of the main layer. norm: for training from
+    nothing.
+    """
 
     def __init__(
-        self, n_classes: int, n_modalities: int, *, channels: int = 3, dim: int = 256, norm: bool = False
+        self,
+        n_classes: int,
+        n_modalities: int,
+        *,
+        channels: int = 3,
+        bodies: int = 1,
+        dim: int = 256,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         if channels != 3:
             raise ValueError("this network sees three channels; grey pictures have three equal ones")
-        self.body = body(norm=norm)
-        self.p = nn.Parameter(torch.tensor(3.0))
-        self.project = nn.Linear(CHANNELS, dim)
+        self.bodies = nn.ModuleList(body(norm=norm) for _ in range(bodies))
+        self.p = nn.Parameter(torch.full((bodies,), 3.0))
+        self.project = nn.Linear(bodies * CHANNELS, dim)
         self.classes = nn.Linear(dim, n_classes)
         self.modalities = nn.Linear(dim, n_modalities)
 
@@ -107,20 +119,43 @@ class Mobile(nn.Module):
         return main, F.log_softmax(self.classes(main).float(), dim=1)
 
     def maps(self, images: Tensor) -> Tensor:
-        """The last feature map, (batch, 1280, side / 32, side / 32), at least 1e-6."""
-        x: Tensor = self.body(images / 128 - 1)
+        """The last feature maps, (batch, bodies * 1280, side / 32, side / 32), at least 1e-6."""
+        seen = images / 128 - 1
+        x = torch.cat([body(seen) for body in self.bodies], dim=1)
         return x.float().clamp(min=SMALLEST)
 
     def pool(self, maps: Tensor) -> Tensor:
         """The generalised mean over places: p of 1 is the mean, a great p the maximum."""
-        return maps.pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)  # (batch, 1280)
+        p = self.p.repeat_interleave(CHANNELS)  # (bodies * 1280,)
+        return maps.pow(p[:, None, None]).mean(dim=(2, 3)).pow(1 / p)  # (batch, bodies * 1280)
 
     @torch.no_grad()
     def fold(self) -> None:
         """Put every normalisation into its convolution; the answers of `eval` stay the same."""
-        for module in self.body.modules():
+        for module in self.bodies.modules():
             if isinstance(module, Convolution):
                 module.fold()
+
+    @torch.no_grad()
+    def take_bodies(self, others: Sequence[Mobile]) -> None:
+        """Of networks of one body each, theirs; they are folded as this one is."""
+        for number, other in enumerate(others):
+            self.bodies[number].load_state_dict(other.bodies[0].state_dict())
+            self.p[number] = other.p[0]
+
+    @torch.no_grad()
+    def start_from(self, other: Mobile, number: int) -> None:
+        """Take a body of another network, or its last, and what stands on that where it has the same size."""
+        number = min(number, len(other.bodies) - 1)
+        self.bodies[0].load_state_dict(other.bodies[number].state_dict())
+        self.p[0] = other.p[number]
+        seen = other.project.weight[:, number * CHANNELS : (number + 1) * CHANNELS]
+        if seen.shape == self.project.weight.shape:
+            self.project.weight.copy_(seen)
+            self.project.bias.copy_(other.project.bias / len(other.bodies))
+        for own, theirs in ((self.classes, other.classes), (self.modalities, other.modalities)):
+            if own.weight.shape == theirs.weight.shape:
+                own.load_state_dict(theirs.state_dict())
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
