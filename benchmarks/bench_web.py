@@ -246,7 +246,7 @@ def _users(what: str, load: Loaded, bare: tuple[float, float]) -> Row:
     return Row(
         f"{what}: {USERS} users, k = {K}",
         f"{load}; bare search {search_ms:.1f} ms, of it {index_ms:.1f} ms in the index "
-        f"(so {1000 / search_ms:.0f}/s on one core)",
+        f"(so {1000 / search_ms:.0f}/s one after the other)",
     )
 
 
