@@ -79,7 +79,8 @@ class Visit:
     def done(self) -> None:
         self._look_for_markup()
         self._context.close()
-        assert [one for one in self._trouble if not any(sign in one for sign in self._expected)] == []
+        trouble = [one for one in self._trouble if not any(sign in one for sign in self._expected)]
+        assert not trouble, trouble
 
     # --- going about ---
 
@@ -170,7 +171,7 @@ class Visit:
         self._set_theme("light" if theme == "dark" else "dark")
         found += self._violations({"type": "rule", "values": ["color-contrast"]})
         self._set_theme(theme)
-        assert found == []
+        assert not found, "\n".join(found)
 
     def _set_theme(self, theme: str) -> None:
         self.page.evaluate("(theme) => { document.documentElement.dataset.theme = theme }", theme)
@@ -198,24 +199,29 @@ class Pane:
         expect(self.region.locator("canvas")).to_be_visible()
         expect(self.region.get_by_text("Loading…")).to_have_count(0)
 
-    def corner(self, place: str) -> str:
-        return " ".join(self.region.locator(f".corners .{place.replace(' ', '.')}").inner_text().split())
+    def corner(self, place: str) -> Locator:
+        """place: nw, ne, sw, se, or scale."""
+        return self.region.locator(f".corners .{place}")
 
     def slice(self) -> tuple[int, int]:
         """Its number and how many there are, as the corner says."""
-        found = re.search(r"(\d+) / (\d+)", self.corner("bottom right"))
+        found = re.search(r"(\d+) / (\d+)", self.corner("se").inner_text())
         assert found is not None
         return int(found[1]), int(found[2])
 
     def shows_slice(self, number: int) -> None:
-        expect(self.region.locator(".corners .bottom.right")).to_contain_text(re.compile(rf"\b{number} / "))
+        expect(self.corner("se")).to_contain_text(re.compile(rf"\b{number} / "), use_inner_text=True)
 
     def greys(self) -> np.ndarray[Any, Any]:
         """What is drawn, uint8 (rows, columns, 3)."""
         self.drawn()
         width, height, data = self.region.locator("canvas").evaluate(
             """(canvas) => {
-              const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+              const copy = document.createElement("canvas");
+              [copy.width, copy.height] = [canvas.width, canvas.height];
+              const context = copy.getContext("2d", { willReadFrequently: true });
+              context.drawImage(canvas, 0, 0);
+              const { data } = context.getImageData(0, 0, copy.width, copy.height);
               let text = "";
               for (let i = 0; i < data.length; i += 8192) text += String.fromCharCode(...data.subarray(i, i + 8192));
               return [canvas.width, canvas.height, btoa(text)];
