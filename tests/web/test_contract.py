@@ -68,8 +68,8 @@ def known(server: Running, gallery: Path, files: list[Path], counts: Path) -> di
         [series, *_] = sorted(record.series for record in opened.records(ids).values() if record.series)
     return {
         "ids": ids, "series": series, "uploads": uploads, "layer": layer, "job": job, "root": "ward",
-        "folder": folder["path"], "report": "report", "figures": ["roc.svg", "hits.png"], "files": [str(path) for path in files],
-        "token": TOKENS["reader"], "counts": str(counts),
+        "folder": folder["path"], "report": "report", "figures": ["roc.svg", "hits.png"],
+        "files": [str(path) for path in files], "token": TOKENS["reader"], "counts": str(counts),
     }  # fmt: skip
 
 

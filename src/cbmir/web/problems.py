@@ -19,6 +19,8 @@ from starlette.routing import Match
 from ..errors import BadEncoder, BadGallery, BadImage, CbmirError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS = 20
+"""An answer is not many times as long as what was sent."""
 
 
 class FieldError(BaseModel):
@@ -124,7 +126,8 @@ def _of_all_routes(request: Request, error: Exception) -> Exception:
 
 def _invalid(error: RequestValidationError) -> Problem:
     """What was sent is not said again: it may be about a patient."""
-    errors = [FieldError(field=_place(told["loc"]), message=_reason(told)) for told in error.errors()]
+    told_of = error.errors()[:MOST_ERRORS]
+    errors = [FieldError(field=_place(told["loc"]), message=_reason(told)) for told in told_of]
     return Problem(422, "The request is not valid", "Some fields of the request are not valid; see errors.", errors)
 
 
