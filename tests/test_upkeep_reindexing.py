@@ -362,3 +362,18 @@ def test_whoever_opened_the_gallery_before_the_swap_mixes_nothing(gallery: Galle
         reindex(gallery, NEW, pseudonyms)
         with pytest.raises(BadGallery, match="another encoder now; open it again"):
             reader.search_id(asked)
+
+
+def test_nor_does_whoever_asks_for_a_layer_that_is_no_more(gallery: Gallery, pseudonyms: Pseudonyms) -> None:
+    """Where there are no files of a matrix yet, and the new encoder has other layers."""
+    other = SketchEncoder(turned=True)
+    other.layers = {"small": 36}
+    asked = gallery.ids()[3]
+    with Gallery.open(gallery.directory) as reader:
+        reindex(gallery, other, pseudonyms)
+        for path in (gallery.directory / "matrix").glob("*"):
+            path.unlink()
+        with pytest.raises(BadGallery, match="another encoder now; open it again"):
+            reader.search_id(asked)
+        with pytest.raises(BadGallery, match="another encoder now; open it again"):
+            reader.browse()

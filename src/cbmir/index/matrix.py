@@ -277,7 +277,7 @@ def _made_in_memory(store: Store, layer: str) -> Matrix:
         with in_memory(files, "columns") as writer:
             write_columns(gathered, writer, stamp)
         with in_memory(files, "rows") as writer:
-            write_layer(store.blocks(layer), gathered.ids, store.layers[layer], writer, stamp)
+            write_layer(store.blocks(layer), gathered.ids, _dims(store, [layer])[layer], writer, stamp)
         base = _base(store, layer, (files["columns"], files["rows"]))
         matrix = None if base is None else _matrix(store, layer, base, None)
     if matrix is None:
@@ -292,13 +292,13 @@ def _make(store: Store, layers: Sequence[str]) -> None:
 
     In a snapshot, and by whoever may build.
     """
-    folder, stamp = folder_of(store), _stamp(store)
+    folder, stamp, dims = folder_of(store), _stamp(store), _dims(store, layers)
     columns = open_arrays(folder / "records.columns")
     if columns is not None and _is_of(columns, stamp):
         ids = [name.decode() for name in Records(columns).ids.tolist()]
     else:
         gathered = Gathered(store.describe())
-        ids, layers = gathered.ids, list(store.layers)
+        ids, layers = gathered.ids, list(dims)
         with written(folder / "records.columns") as writer:
             write_columns(gathered, writer, stamp)
     for layer in layers:
@@ -306,7 +306,15 @@ def _make(store: Store, layers: Sequence[str]) -> None:
         there = open_arrays(path)
         if there is None or not _is_of(there, stamp):
             with written(path) as writer:
-                write_layer(store.blocks(layer), ids, store.layers[layer], writer, stamp)
+                write_layer(store.blocks(layer), ids, dims[layer], writer, stamp)
+
+
+def _dims(store: Store, layers: Sequence[str]) -> Mapping[str, int]:
+    """Of all layers. Raises BadGallery where those that are wanted were of an encoder before."""
+    dims = store.layers
+    if not dims.keys() >= set(layers):
+        raise BadGallery(f"the gallery {store.directory} has another encoder now; open it again")
+    return dims
 
 
 def _is_of(file: Arrays, stamp: Mapping[str, Any]) -> bool:
