@@ -17,6 +17,7 @@ import pytest
 
 from cbmir.errors import BadImage, CbmirError, UsageError
 from cbmir.images.apart import Busy, StandingWorkers, in_fresh_workers
+from cbmir.images.process import Orders, Worker, start_worker
 
 MIB = 2**20
 KEPT: list[np.ndarray] = []
@@ -156,6 +157,37 @@ def test_after_the_end_no_process_is_left() -> None:
         assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
     with pytest.raises(CbmirError, match="about to end"):
         workers.call(do, "a")
+
+
+def test_nor_one_that_was_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends as soon as it has begun. Whoever asked for it is told."""
+    begun, may_go_on, started, told = threading.Event(), threading.Event(), [], []
+
+    def slowly(orders: Orders) -> Worker[Any]:
+        begun.set()
+        may_go_on.wait(20)
+        started.append(start_worker(orders))
+        return started[0]
+
+    def ask() -> None:
+        try:
+            workers.start()
+        except CbmirError as error:
+            told.append(error)
+
+    monkeypatch.setattr("cbmir.images.apart.start_worker", slowly)
+    workers = StandingWorkers(2)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert begun.wait(20)
+    closing = threading.Thread(target=workers.__exit__, args=(None, None, None))
+    closing.start()
+    time.sleep(0.2)
+    may_go_on.set()
+    closing.join(20)
+    thread.join(20)
+    assert [type(error) for error in told] == [Busy]
+    assert [worker.process.returncode for worker in started] == [-signal.SIGKILL]
 
 
 def test_workers_that_cannot_be_started_are_told(workers: StandingWorkers, monkeypatch: pytest.MonkeyPatch) -> None:

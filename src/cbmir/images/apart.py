@@ -160,7 +160,13 @@ class StandingWorkers:
                 return seat.worker
             if self._closed.is_set():
                 raise Busy("The program is about to end.")
-            seat.worker = self._starter.submit(start_worker, self._orders).result()
+            try:
+                seat.worker = self._starter.submit(start_worker, self._orders).result()
+            except RuntimeError:  # it was shut down meanwhile
+                continue
+            if self._closed.is_set():  # whoever closed may not have seen this one
+                self._end(seat)
+                continue
             with suppress(EOFError, OSError):
                 if seat.worker.connection.poll(START_TIMEOUT_S) and seat.worker.connection.recv() == READY:
                     seat.worker.ready = True
