@@ -20,6 +20,7 @@ import bench_engines
 import bench_extract
 import bench_growth
 import bench_ingest
+import bench_page
 import bench_search
 import bench_web
 from measure import CORES, Row, table
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[Options], list[Row]]] = {
     "growth": lambda options: bench_growth.rows(),
     "engines": lambda options: bench_engines.rows(),
     "web": lambda options: bench_web.rows(),
+    "page": lambda options: bench_page.rows(),
     "cold start": lambda options: bench_coldstart.rows(),
 }
 """What `make bench` measures, in this order; PARTS="search, growth" chooses."""
