@@ -20,7 +20,11 @@ from playwright.sync_api import BrowserContext, Page
 from chromium import chromium
 from measure import REPOSITORY
 
-SIZES = {"phone": (390, 844), "desk": (1440, 900), "wall": (2560, 1440)}
+SIZES: dict[str, dict[str, Any]] = {
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+    "desk": {"viewport": {"width": 1440, "height": 900}},
+    "wall": {"viewport": {"width": 2560, "height": 1440}},
+}
 THEMES = ("dark", "light")
 
 
@@ -72,10 +76,9 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
-        for size, (width, height) in SIZES.items():
+        for size, look in SIZES.items():
             for theme in THEMES:
-                look: dict[str, Any] = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
-                with browser.new_context(base_url=given.url, **look) as context:
+                with browser.new_context(base_url=given.url, color_scheme=theme, **look) as context:
                     for name, address in views(given.url, given.id):
                         take(context, name, address, given.out / f"{name}-{size}-{theme}.png")
     print(given.out)

@@ -233,6 +233,8 @@ def test_similar_images_are_found_from_where_one_looks(visit: Visit, image: Pane
 def test_the_map_leads_to_images(visit: Visit, clinic_server: Server) -> None:
     visit.go("/?page=map")
     expect(visit.page.get_by_text("31 images", exact=True)).to_be_visible()
+    legend = visit.page.get_by_role("group", name="Classes that are shown").get_by_role("listitem")
+    assert sorted(legend.all_inner_texts()) == sorted(clinic_server.get("/gallery")["by_class"])
     stage = visit.page.get_by_role("application")
     stage.focus()
     before = stage.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")

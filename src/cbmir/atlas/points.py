@@ -69,8 +69,9 @@ def points_of(directory: Path, matrix: Matrix, known: Points | None = None) -> P
     there = np.flatnonzero(positions >= 0)
     positions = positions[there]
     classes = matrix.columns["class"]
-    names = (*classes.values, "")  # the code -1 is the last
-    groups = classes.codes[positions].astype(np.int64) % len(names)
+    groups = classes.codes[positions].astype(np.int64)
+    names = (*classes.values, *([""] if (groups < 0).any() else []))
+    groups[groups < 0] = len(classes.values)
     return Points(stamp, matrix, atlas, np.asarray(atlas.places[there]), positions, names, groups)
 
 
