@@ -18,8 +18,8 @@ from schemathesis.core import NOT_SET
 from schemathesis.core.parameters import ParameterLocation
 
 KNOWN: dict[str, Any] = json.loads(os.environ["CBMIR_CONTRACT"])
-"""{"ids", "series", "layer", "uploads": names, "job", "root", "folder", "report", "figures", "files": paths, "token",
-"counts": where to}."""
+"""{"ids", "series", "layer", "encoder", "uploads": names, "job", "root", "folder", "report", "figures", "files": paths,
+"token", "counts": where to}."""
 FILTERS = ("rows=12", "modality=OT and not rows>12", "class in (bright, dark)", "", "nothing=at all")
 uploads: list[str] = KNOWN["uploads"]
 meant_well: set[str] = set()
@@ -37,7 +37,8 @@ def drawn(name: str, draw: random.Random) -> Any:
         "series": draw.choice([None, None, KNOWN["series"]]), "k": draw.randrange(1, 500), "offset": draw.randrange(9),
         "layer": draw.choice([None, None, KNOWN["layer"]]), "gate": "off", "rerank": "none",
         "where": draw.choice([None, *FILTERS]), "region": draw.choice([None, None, [1, 2, 5, 6]]),
-        "job_id": KNOWN["job"], "root": KNOWN["root"], "folder": "", "encoder": "pixels", "token": KNOWN["token"],
+        "job_id": KNOWN["job"], "root": KNOWN["root"], "folder": "",
+        "encoder": KNOWN["encoder"], "token": KNOWN["token"],
         "path": draw.choice(["", KNOWN["folder"]]), "number": 1, "frame": 1,
         "x0": -9.0, "y0": -9.0, "x1": 9.0, "y1": 9.0,
     }[name]  # fmt: skip

@@ -17,6 +17,7 @@ import bench_decode
 import bench_encoder
 import bench_engines
 import bench_growth
+import bench_page
 import bench_search
 import bench_web
 import run as benchmarks
@@ -24,8 +25,10 @@ from cbmir.encoder import load_encoder
 from cbmir.index.twopass import coarse_of
 from cbmir.preprocess import Preprocessing
 from cbmir.types import ImageRef
+from cbmir.web.page import BUILT
 from measure import Row, run, table
 from pictures import draw_folder
+from system_parts import built, system_part
 
 BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
@@ -213,3 +216,12 @@ def test_a_server_that_refuses_is_no_fast_server(tmp_path: Path, monkeypatch: py
             server.get("/api/v1/records/nobody")
         with pytest.raises(ExceptionGroup):
             server.load(lambda: {"ids": ["nobody"]}, n=50)
+
+
+def test_the_page_is_timed_in_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    system_part("chromium")
+    built(BUILT / "index.html")
+    monkeypatch.setattr(bench_page, "N_LOADS", 2)
+    paint, grid = bench_page.rows(n_rows=300, n_searches=3)
+    assert (paint.what, grid.what) == ("page 300: first paint", "page 300: search by id to grid")
+    assert "p95" in grid.measured
