@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +20,8 @@ from system_parts import REPOSITORY, built, system_part
 AXE = REPOSITORY / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 WCAG = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
 PATIENCE_MS = 30_000
+QUIET = 4
+"""Looks, 25 ms apart, without a request under way: what an answer makes the page ask for has begun by then."""
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
@@ -58,13 +61,17 @@ class Visit:
         self.page.add_init_script(WATCH)
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self._trouble.append(f"error: {error}"))
+        self._under_way: set[Any] = set()
         self.page.on("request", self._asked)
+        for ended in ("requestfinished", "requestfailed"):
+            self.page.on(ended, self._under_way.discard)
 
     def _said(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self._trouble.append(f"console: {message.text}")
 
     def _asked(self, request: Any) -> None:
+        self._under_way.add(request)
         if not request.url.startswith((self.url + "/", "blob:", "data:")):
             self._trouble.append(f"another host: {request.url}")
 
@@ -92,7 +99,11 @@ class Visit:
         """Nothing is on its way any more."""
         expect(self.page.locator("#app > *").first).to_be_visible()
         expect(self.page.locator(".waiting, [aria-busy=true]")).to_have_count(0)
-        self.page.wait_for_load_state("networkidle")
+        end, quiet = time.monotonic() + PATIENCE_MS / 1000, 0
+        while quiet < QUIET:
+            assert time.monotonic() < end, [request.url for request in self._under_way]
+            self.page.wait_for_timeout(25)
+            quiet = 0 if self._under_way else quiet + 1
         self._look_for_markup()
 
     def search(self, record_id: str, more: str = "") -> None:
