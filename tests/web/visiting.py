@@ -64,7 +64,7 @@ class Visit:
         self._under_way: set[Any] = set()
         self.page.on("request", self._asked)
         for ended in ("requestfinished", "requestfailed"):
-            self.page.on(ended, self._under_way.discard)
+            self.page.on(ended, lambda request: self._under_way.discard(request))
 
     def _said(self, message: Any) -> None:
         if message.type in ("error", "warning"):
