@@ -181,7 +181,7 @@ def test_one_job_at_a_time_and_a_cancelled_one_keeps_what_is_done(served: Path, 
         assert cancelled["state"] == "cancelled"
         assert "goes on from there" in cancelled["message"]
         kept = count(served) - before
-        assert 0 < kept < N_LONG
+        assert 0 < kept <= N_LONG  # all of them, where the cancelling came late on a busy machine
         again = begin(client)
         met_at_work(client, again)
         client.delete(f"/api/v1/jobs/{again}")
