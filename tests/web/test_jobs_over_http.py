@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from cbmir.gallery import Gallery
 from cbmir.upkeep import reindexing
@@ -24,7 +25,7 @@ from serving import Running, running
 PATIENCE_S = 120.0
 PROMPT: dict[str, Any] = {"job_niceness": 0}
 """What else runs on the machine of a test would come first."""
-N_LONG = 800
+N_LONG = 400
 NAME = "Zqxcanary^Ann"
 
 
@@ -158,9 +159,14 @@ def test_a_gallery_goes_over_to_another_encoder(served: Path, root: Path, tmp_pa
 
 @pytest.fixture
 def long_root(tmp_path: Path) -> Path:
-    """Enough images for a job to be met at its work."""
-    write_images(tmp_path / "long", 1000, N_LONG, side=64)
-    return tmp_path / "long"
+    """Enough for a job to be met at its work on any machine: small files of large pictures."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    for number in range(N_LONG):
+        picture = Image.new("L", (1200, 1200 + number))
+        picture.paste(200, (0, 0, 600, 600))
+        picture.save(folder / f"{number}.png", compress_level=1)
+    return folder
 
 
 def met_at_work(client: httpx.Client, job: str) -> None:
@@ -181,7 +187,7 @@ def test_one_job_at_a_time_and_a_cancelled_one_keeps_what_is_done(served: Path, 
         assert cancelled["state"] == "cancelled"
         assert "goes on from there" in cancelled["message"]
         kept = count(served) - before
-        assert 0 < kept <= N_LONG  # all of them, where the cancelling came late on a busy machine
+        assert 0 < kept < N_LONG
         again = begin(client)
         met_at_work(client, again)
         client.delete(f"/api/v1/jobs/{again}")
