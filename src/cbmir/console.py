@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -231,7 +232,8 @@ def demo_lines(result: Mapping[str, Any]) -> list[str]:
     lines = index_lines(result["indexed"])
     if result["mAP"] is not None:
         lines.append(f"mAP {result['mAP']:.3f} (layer {result['layer']}, whole gallery)")
-    return [*lines, f"gallery: {result['gallery']}", f"report: {result['report']}"]
+    page = f"look around in it: cbmir serve --gallery {shlex.quote(str(result['gallery']))}"
+    return [*lines, f"gallery: {result['gallery']}", f"report: {result['report']}", page]
 
 
 def dataset_lines(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
