@@ -176,6 +176,17 @@ def met_at_work(client: httpx.Client, job: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(params=["in front", "behind"])
+def ground(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A shell has what it starts in the background ignore interrupts."""
+    before = signal.getsignal(signal.SIGINT)
+    if request.param == "behind":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ground")
 def test_one_job_at_a_time_and_a_cancelled_one_keeps_what_is_done(served: Path, long_root: Path) -> None:
     with running(served, roots={"archive": long_root}, **PROMPT) as server, server.client() as client:
         before = count(served)

@@ -32,6 +32,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """One order from stdin, its progress to stdout."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has put the server behind
     told = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print does not go between the lines
     order = json.loads(sys.stdin.readline())
