@@ -118,6 +118,17 @@ def test_a_client_that_sends_on_after_its_answer_is_cut_off(served: Path, monkey
         assert cut_off(connection, b"1\r\n \r\n", pause_s=0.05)
 
 
+def test_a_client_that_ends_its_body_after_its_answer_goes_on(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbmir.web.server.LINGER_S", 0.3)
+    with running(served, with_tokens=True) as server, server.connect() as connection:
+        connection.sendall(head(["POST /api/v1/uploads HTTP/1.1"], {"Host": "localhost", "Content-Length": "1"}))
+        assert connection.recv(65536).split()[1] == b"401"
+        connection.sendall(b"x")
+        time.sleep(0.6)
+        connection.sendall(head(["GET /healthz HTTP/1.1"], {"Host": "localhost"}))
+        assert connection.recv(65536).split()[1] == b"200"
+
+
 def test_a_client_that_does_not_read_its_answer_is_cut_off(
     served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,12 @@ class PatientProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
-            self.loop.call_later(LINGER_S, self.transport.close)
+            self.loop.call_later(LINGER_S, self._cut, self.cycle)
+
+    def _cut(self, cycle: Any) -> None:
+        """Unless the body has ended meanwhile; the connection may then be at another request."""
+        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
